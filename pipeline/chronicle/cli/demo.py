@@ -1,0 +1,162 @@
+"""`chronicle dev demo`: the whole pipeline on two live databases, the proof, and what to try next."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from chronicle.cli import shown
+from chronicle.cli.terminal import command, err, out, print_json
+
+if TYPE_CHECKING:
+    from chronicle.dev.demo import Proof
+
+EPILOG = "Example: chronicle dev demo --seconds 10"
+OPERATIONS = ("snapshot", "create", "update", "delete", "truncate")
+TRY_NEXT = (
+    "uv run chronicle history shop.public.customers 7",
+    "uv run chronicle changes --source hiring --operation delete --since 10m",
+    'uv run chronicle sql "SELECT tier, count() FROM mirror.shop__public__customers__current GROUP BY tier"',
+    "uv run chronicle connectors status",
+    "uv run chronicle dead-letters list",
+    "uv run chronicle dev down",
+)
+
+
+@command
+def demo(
+    *,
+    directory: Annotated[Path, typer.Option("--dir", help="State directory; one stack each.")] = Path(".chronicle"),
+    port_base: Annotated[int | None, typer.Option("--port-base", help="First of nine ports; remembered there.")] = None,
+    seconds: Annotated[float, typer.Option(min=1, max=3_600, help="How long the applications write.")] = 30.0,
+    rate: Annotated[float, typer.Option(min=1, max=500, help="Transactions per second and database.")] = 40.0,
+    seed: Annotated[int, typer.Option(help="Of the traffic.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="The proof as one JSON document on standard output.")] = False,
+) -> None:
+    """Run the whole pipeline on a shop (Postgres) and a recruiting system (MariaDB), and prove that nothing is missing.
+
+    Everything is left running. Exit code 1 when source, mirror and audit topic differ in anything.
+    """
+    from chronicle import config
+    from chronicle.dev import demo as steps
+    from chronicle.dev.stack import Stack
+    from chronicle.dev.traffic import Plan
+
+    began = time.monotonic()
+    stack = Stack(directory, port_base)
+    steps.prepare(stack, _step)
+    os.environ["CHRONICLE_CONFIG"] = str(stack.settings_file)  # for `chronicle.config`, the only reader
+    settings = config.load()
+    steps.start_pipeline(stack, settings, _step)
+    err.print(f"up in {time.monotonic() - began:.1f} s", style="dim")
+    proof = steps.run(stack, settings, Plan(seed, seconds, rate), _step)
+    if as_json:
+        print_json(proof.as_json())
+    else:
+        _show(proof)
+        _show_history()
+        _show_end(proof, directory)
+    if proof.problems:
+        for problem in proof.problems:
+            err.print(Text(f"differs: {problem}", "bold red"))
+        raise typer.Exit(1)
+
+
+class _Shown:
+    """A step at the terminal: its latest detail beside a spinner, or nothing until it ends when nobody is looking."""
+
+    def __init__(self, title: str) -> None:
+        self.title, self.text, self.began = title, "", time.monotonic()
+        self.status = err.status(title) if err.is_terminal else None
+
+    def detail(self, text: str) -> None:
+        """Show what the step does now."""
+        self.text = text
+        if self.status is not None:
+            self.status.update(Text.assemble(self.title, (f"  {text}", "dim")))
+
+
+@contextmanager
+def _step(title: str) -> Iterator[_Shown]:
+    step = _Shown(title)
+    if step.status is not None:
+        step.status.start()
+    ok = False
+    try:
+        yield step
+        ok = True
+    finally:
+        if step.status is not None:
+            step.status.stop()
+        mark = ("✓ ", "green") if ok else ("✗ ", "bold red")
+        line = Text.assemble(mark, f"{title:<48}", f"{time.monotonic() - step.began:6.1f} s  ", (step.text, "dim"))
+        err.print(line, soft_wrap=True)
+
+
+def _show(proof: Proof) -> None:
+    out.print()
+    table = Table(title="Changes by operation", title_justify="left", header_style="bold")
+    table.add_column("table")
+    for operation in OPERATIONS:
+        table.add_column(operation, justify="right")
+    for one in proof.tables:
+        table.add_row(str(one.name), *(f"{one.by_operation.get(operation, 0):,}" for operation in OPERATIONS))
+    shown.print_table(table)
+    table = Table(title="Final rows: source = mirror = audit topic, by digest of every value", title_justify="left")
+    for title in ("table", "rows", "source", "mirror", "audit topic", ""):
+        table.add_column(title, justify="right" if title == "rows" else "left")
+    for one in proof.tables:
+        rows = {one.source.rows, one.mirror.rows, one.audit.rows}
+        verdict = Text("equal", "green") if one.equal else Text("DIFFERENT", "bold red")
+        digests = (one.source.digest, one.mirror.digest, one.audit.digest)
+        table.add_row(str(one.name), " / ".join(f"{count:,}" for count in sorted(rows)), *digests, verdict)
+    shown.print_table(table)
+    table = Table(title="Commit → queryable, measured by polling (ms)", title_justify="left", header_style="bold")
+    for title in ("source", "transactions", "p50", "p99", "max"):
+        table.add_column(title, justify="left" if title == "source" else "right")
+    for latency in proof.latencies:
+        figures = (f"{figure:,.0f}" for figure in (latency.p50_ms, latency.p99_ms, latency.max_ms))
+        table.add_row(latency.source, f"{latency.measured:,}", *figures)
+    shown.print_table(table)
+    out.print(
+        Text(f"{proof.commits:,} transactions committed, {proof.rollbacks:,} rolled back (and nowhere to be seen)", "dim")
+    )
+    table = Table(title="Dead letters", title_justify="left", header_style="bold")
+    for title in ("failed (UTC)", "topic", "partition", "offset", "reason", "detail", ""):
+        table.add_column(title)
+    for letter in proof.dead_letters:
+        planted = "planted on purpose" if letter.coordinates == proof.planted else ""
+        place = (shown.instant(letter.failed_at), letter.topic, str(letter.partition), str(letter.offset))
+        table.add_row(*place, Text(letter.reason, "red"), Text(letter.detail), planted)
+    shown.print_table(table)
+
+
+def _show_history() -> None:
+    from chronicle.cli.history import history
+    from chronicle.dev.traffic_shop import STAR
+
+    out.print(Text("\nThe history of one customer", "italic"))
+    history("shop.public.customers", str(STAR))
+
+
+def _show_end(proof: Proof, directory: Path) -> None:
+    out.print()
+    if not proof.problems:
+        out.print(Text("Everything is equal. It all goes on running; try:", "bold green"))
+    prefix = "" if directory == Path(".chronicle") else f"CHRONICLE_CONFIG={directory / 'chronicle.toml'} "
+    for line in TRY_NEXT:
+        out.print(Text(f"  {prefix if ' dev ' not in line else ''}{line}{_with_dir(line, directory)}"), soft_wrap=True)
+    sys.stdout.flush()
+
+
+def _with_dir(line: str, directory: Path) -> str:
+    return f" --dir {directory}" if " dev " in line and directory != Path(".chronicle") else ""

@@ -1,0 +1,155 @@
+"""The transaction topic: BEGIN and END markers, logical messages and rows of the context table, as `TRANSACTIONS` rows.
+
+Counts at END are a hint (fact 37). What Debezium counts and Chronicle does not write as changes is taken out of them:
+logical messages, and rows of the context, signal and heartbeat tables.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import polars as pl
+
+from chronicle.codec.schema import WriterSchema
+from chronicle.model.chunk import SourceSpec
+
+MESSAGE_PREFIX = "chronicle"
+HEARTBEAT_PREFIX = "chronicle-heartbeat"
+_COUNTED_MESSAGE = "LogicalDecodingMessageId"
+_KINDS = {"BEGIN": "begin", "END": "end"}
+_CONTEXT_COLUMN = "context"
+_TECHNICAL = frozenset({"id", "created_at", _CONTEXT_COLUMN})
+
+MARKERS: Mapping[str, pl.DataType] = {
+    "transaction_id": pl.String(),
+    "kind": pl.String(),
+    "occurred_us": pl.Int64(),
+    "event_count": pl.UInt64(),
+    "tables": pl.List(pl.Struct({"table": pl.String, "count": pl.UInt64})),
+}
+
+
+def markers(frame: pl.DataFrame, schema: WriterSchema, spec: SourceSpec) -> pl.DataFrame:
+    """BEGIN and END records as columns `MARKERS`, one row a record; `kind` or `transaction_id` null: not a marker."""
+    fields = {column.name for column in schema.columns}
+    tables = _tables(schema, spec) if "data_collections" in fields else None
+    counted = pl.col("event_count").cast(pl.UInt64, strict=False) if "event_count" in fields else pl.lit(None, pl.UInt64)
+    out = frame.select(
+        transaction_id(pl.col("id"), spec).alias("transaction_id"),
+        pl.col("status").cast(pl.String).replace_strict(_KINDS, default=None, return_dtype=pl.String).alias("kind"),
+        (pl.col("ts_ms").cast(pl.Int64, strict=False) * 1000).alias("occurred_us"),
+        counted.alias("event_count"),
+        (tables if tables is not None else pl.lit(None, MARKERS["tables"])).alias("tables"),
+    )
+    if tables is None:
+        return out
+    ours = pl.col("tables").list.eval(pl.element().struct.field("count")).list.sum()
+    return out.with_columns(
+        pl.when(pl.col("kind") == "end").then(pl.coalesce(ours, pl.col("event_count"))).alias("event_count")
+    )
+
+
+def transaction_id(value: pl.Expr, spec: SourceSpec) -> pl.Expr:
+    """The id that all records of one transaction share (fact 3): on Postgres the part before the colon."""
+    text = value.cast(pl.String)
+    return text.str.extract(r"^([^:]+)", 1) if spec.connector == "postgresql" else text
+
+
+def _tables(schema: WriterSchema, spec: SourceSpec) -> pl.Expr | None:
+    """Rows per table as Debezium counted them, without what is no change in Chronicle."""
+    inner = getattr(schema["data_collections"].dtype, "inner", None)
+    if not isinstance(inner, pl.Struct):
+        return None
+    name, count = pl.element().struct.field("data_collection"), pl.element().struct.field("event_count")
+    internal = sorted(spec.context_tables | spec.signal_tables | spec.heartbeat_tables)
+    own = name.str.contains(_COUNTED_MESSAGE, literal=True) | name.str.extract(r"([^.]+)$", 1).is_in(internal)
+    entry = pl.struct(name.alias("table"), count.cast(pl.UInt64, strict=False).alias("count"))
+    return pl.col("data_collections").list.eval(entry.filter(~own.fill_null(False)))
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A logical message, read. Postgres only."""
+
+    prefix: str
+    content: bytes
+    transaction_id: str | None
+    """None: not transactional."""
+    committed_us: int | None
+
+
+def messages(frame: pl.DataFrame) -> list[Message | None]:
+    """Logical messages row by row (they are few, one a transaction at most); None: not readable as a message."""
+    if not {"message", "source", "op"} <= set(frame.columns):
+        return [None] * len(frame)
+    message, source = frame["message"].struct, frame["source"].struct
+    if not {"prefix", "content"} <= set(message.fields):
+        return [None] * len(frame)
+    committed_us = frame.select(_committed_us(source.fields)).to_series()
+    columns = (
+        message.field("prefix").cast(pl.String).to_list(),
+        message.field("content").to_list(),
+        source.field("txId").cast(pl.Int64, strict=False).to_list() if "txId" in source.fields else [None] * len(frame),
+        committed_us.to_list(),
+        (frame["op"] == "m").to_list(),
+    )
+    return [_message(*row) for row in zip(*columns, strict=True)]
+
+
+def _committed_us(fields: list[str]) -> pl.Expr:
+    source = pl.col("source").struct
+    times = [
+        source.field(name).cast(pl.Int64, strict=False) * unit
+        for name, unit in (("ts_us", 1), ("ts_ms", 1000))
+        if name in fields
+    ]
+    return pl.coalesce(*times, pl.lit(None, pl.Int64))
+
+
+def _message(
+    prefix: str | None, content: bytes | str | None, tx_id: int | None, committed_us: int | None, is_message: bool
+) -> Message | None:
+    if not is_message or prefix is None:
+        return None
+    if isinstance(content, str):  # JSON without a schema: nobody has said that these are bytes in base64
+        try:
+            content = base64.b64decode(content, validate=True)
+        except (binascii.Error, ValueError):
+            return None
+    return Message(prefix, content or b"", None if tx_id is None else str(tx_id), committed_us)
+
+
+def context_of_message(content: bytes) -> dict[str, Any] | None:
+    """The JSON object an application wrote; None: it is not one."""
+    try:
+        value = msgspec.json.decode(content)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def context_of_row(image: str | None) -> dict[str, Any] | None:
+    """The context in a row of the context table, from the row's JSON image.
+
+    The column `context`, when it has a JSON object, is the context; the other columns (actor, request, …) join it unless
+    they are NULL or technical (id, created_at). None: there is nothing that says anything.
+    """
+    row = context_of_message(image.encode()) if image else None
+    if row is None:
+        return None
+    written = row.get(_CONTEXT_COLUMN)
+    inner = context_of_message(written.encode()) if isinstance(written, str) else None
+    if written is not None and inner is None:
+        return None
+    columns = {name: value for name, value in row.items() if value is not None and name not in _TECHNICAL}
+    return {**columns, **(inner or {})} or None
+
+
+def context_text(context: Mapping[str, Any]) -> str:
+    """Canonical JSON text: keys sorted, no spaces."""
+    return msgspec.json.encode(context, order="deterministic").decode()

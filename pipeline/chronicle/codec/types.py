@@ -1,0 +1,122 @@
+"""What a column's values mean: their canonical JSON, their ClickHouse type, and the values that type can hold.
+
+All functions build Polars expressions; nothing is computed here. Build them once per writer schema.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import polars as pl
+
+from chronicle.codec.columns import Column
+from chronicle.codec.meaning import json_fragment, meaning_of
+
+_TEXT = ('{"v":', "}")
+
+
+def image(
+    row: pl.Expr,
+    columns: Sequence[Column],
+    *,
+    replaced: Mapping[str, pl.Expr] | None = None,
+    unavailable: Mapping[str, pl.Expr] | None = None,
+) -> pl.Expr:
+    """Canonical JSON text of a row (a struct expression such as `pl.col("after")`); null where the struct is null.
+
+    `replaced`: a String expression that stands for the column (`[FILTERED]`), null staying null. `unavailable`: a Boolean
+    expression per column; where true the column is left out of the text. Columns named there cost more: name only those
+    that have such a row in this frame.
+    """
+    ordered = sorted(columns, key=lambda column: column.name)
+    fields = [(column, row.struct.field(column.name)) for column in ordered]
+    return pl.when(row.is_not_null()).then(_object(fields, replaced or {}, unavailable or {}))
+
+
+def key_text(fields: Sequence[tuple[Column, pl.Expr]], *, replaced: Mapping[str, pl.Expr] | None = None) -> pl.Expr:
+    """Canonical JSON text of a key, in key-schema order: one (column, value expression) per key column."""
+    return _object(fields, replaced or {}, {})
+
+
+def rendered(column: Column, value: pl.Expr) -> pl.Expr:
+    """What `struct.json_encode()` writes canonically; for floats, records and maps, which it cannot, their JSON text."""
+    return meaning_of(column).text(value)
+
+
+def value_text(column: Column, value: pl.Expr) -> pl.Expr:
+    """The value as String: the text itself for text-like columns, otherwise as in the canonical JSON. Null stays null."""
+    meaning = meaning_of(column)
+    if meaning.raw or isinstance(column.dtype, pl.List):
+        return pl.when(value.is_not_null()).then(json_fragment(meaning, value))
+    return meaning.text(value).cast(pl.String)
+
+
+def clickhouse_type(column: Column, *, key: bool = False) -> str:
+    """The mirror column's type; `Nullable(…)` unless it is a key column, an Array or a Map.
+
+    Enum16 numbers its values from 1 in the source's order; arrays of JSON are arrays of text.
+    """
+    meaning = meaning_of(column)
+    if key:
+        return "LowCardinality(String)" if meaning.clickhouse.startswith("LowCardinality") else meaning.clickhouse
+    return f"Nullable({meaning.clickhouse})" if meaning.nullable else meaning.clickhouse
+
+
+def mirror_value(column: Column, value: pl.Expr) -> pl.Expr:
+    """The value in the dtype that `insert_arrow` delivers into `clickhouse_type`; null where it is not representable."""
+    return meaning_of(column).value(value)
+
+
+def representable(column: Column, value: pl.Expr) -> pl.Expr | None:
+    """False where the source has a value that `clickhouse_type` cannot hold; true otherwise, null values included.
+
+    None when the type holds every value, so that nothing needs to be computed.
+    """
+    fits = meaning_of(column).fits
+    return None if fits is None else (value.is_null() | fits(value)).fill_null(True)
+
+
+def _object(
+    fields: Sequence[tuple[Column, pl.Expr]], replaced: Mapping[str, pl.Expr], unavailable: Mapping[str, pl.Expr]
+) -> pl.Expr:
+    """JSON object text of these fields in this order.
+
+    Neighbouring fields that Polars' JSON writer writes canonically go through it together; floats, records, maps and
+    fields that may be left out are spliced in between as text of their own.
+    """
+    pieces: list[pl.Expr] = []  # each: members with a comma after them
+    run: list[pl.Expr] = []
+    ending = pl.lit(",")
+
+    def end_run() -> None:
+        if run:
+            encoded = pl.struct(*run).struct.json_encode()
+            pieces.extend((encoded.str.strip_prefix("{").str.strip_suffix("}"), ending))
+            run.clear()
+
+    for column, value in fields:
+        meaning = meaning_of(column)
+        there = replaced.get(column.name)
+        raw = meaning.raw and there is None
+        member = meaning.text(value) if there is None else there
+        if not raw and column.name not in unavailable:
+            run.append(member.alias(column.name))
+            continue
+        end_run()
+        name = pl.lit(json.dumps(column.name, ensure_ascii=False) + ":")
+        text = member.fill_null("null") if raw else _encoded(member)
+        piece = pl.concat_str(name, text, ending)
+        if column.name in unavailable:
+            piece = pl.when(unavailable[column.name].fill_null(False)).then(pl.lit("")).otherwise(piece)
+        pieces.append(piece)
+    if run and not pieces:
+        return pl.struct(*run).struct.json_encode()
+    end_run()
+    body = pl.concat_str(*pieces).str.strip_suffix(",") if pieces else pl.lit("")
+    return pl.concat_str(pl.lit("{"), body, pl.lit("}"))
+
+
+def _encoded(member: pl.Expr) -> pl.Expr:
+    """JSON text of one value that Polars' writer writes canonically."""
+    return pl.struct(member.alias("v")).struct.json_encode().str.strip_prefix(_TEXT[0]).str.strip_suffix(_TEXT[1])

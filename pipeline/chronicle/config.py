@@ -1,0 +1,170 @@
+"""All settings, and the only reader of `chronicle.toml` and of `CHRONICLE_*` variables.
+
+Precedence: `CHRONICLE_*` environment (nested with `__`, e.g. `CHRONICLE_KAFKA__BOOTSTRAP_SERVERS`), then the
+file, then the defaults. The file is the one named by `CHRONICLE_CONFIG` (or `--config`), else `./chronicle.toml`,
+else `./.chronicle/chronicle.toml`, which `chronicle dev up` writes for the local stack.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from chronicle.errors import ConfigError
+
+FILES = (Path("chronicle.toml"), Path(".chronicle/chronicle.toml"))
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Kafka(_Section):
+    """The broker, for every client Chronicle opens."""
+
+    bootstrap_servers: str = "localhost:28000"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca_location: Path | None = None
+    replication_factor: int = Field(1, ge=1)
+    """Of the topics that `chronicle setup` creates."""
+    audit_topic: str = "chronicle.audit"
+    audit_partitions: int = Field(4, ge=1)
+    """Fixed for the life of the audit topic: a record's partition follows from its entity."""
+    dead_letter_topic: str = "chronicle.dead-letters"
+    retry_topic: str = "chronicle.retry"
+
+
+class Registry(_Section):
+    """A schema registry that speaks Confluent's API (Apicurio: `/apis/ccompat/v7`)."""
+
+    url: str = "http://localhost:28002/apis/ccompat/v7"
+    username: str | None = None
+    password: SecretStr | None = None
+    ca_location: Path | None = None
+    timeout_s: float = Field(10.0, gt=0)
+    unknown_id_wait_s: float = Field(5.0, ge=0)
+    """How long an id the registry does not know is asked for again before its records become dead letters."""
+
+
+class ClickHouse(_Section):
+    """The analytics store, over HTTP."""
+
+    url: str = "http://localhost:28006"
+    username: str = "default"
+    password: SecretStr = SecretStr("")
+    database: str = "chronicle"
+    mirror_database: str = "mirror"
+    ca_location: Path | None = None
+    timeout_s: float = Field(60.0, gt=0)
+
+
+class Connect(_Section):
+    """Kafka Connect's REST interface, and where the connector files are."""
+
+    url: str = "http://localhost:28003"
+    username: str | None = None
+    password: SecretStr | None = None
+    directory: Path = Path("connectors")
+    """Holds `templates/` and one `<source>.toml` per source."""
+    environment: dict[str, SecretStr] = Field(default_factory=dict)
+    """What Connect has under `${env:NAME}`, for the commands that ask a database themselves. The process' own environment
+    wins; only the local stack, whose passwords protect nothing, writes it into a file."""
+
+
+class Worker(_Section):
+    """The stream worker."""
+
+    group: str = "chronicle"
+    sources: tuple[str, ...] = ()
+    """Topic prefixes to read; empty: one per file in `connect.directory`."""
+    instance_id: str | None = None
+    """Static group membership: a killed worker comes back without a rebalance for the others."""
+    batch_rows_max: int = Field(20_000, ge=1)
+    flush_interval_ms: int = Field(250, ge=1)
+    in_flight_rows_max: int = Field(60_000, ge=1)
+    in_flight_bytes_max: int = Field(256 * 1024 * 1024, ge=1)
+    discovery_interval_s: float = Field(10.0, gt=0)
+    dead_letter_share_max: float = Field(0.5, gt=0, le=1)
+    """A batch of at least `dead_letter_rows_min` rows with more than this share of dead letters stops the worker."""
+    dead_letter_rows_min: int = Field(100, ge=1)
+    stall_timeout_s: float = Field(120.0, gt=0)
+    """Lag, no progress and no declared retry for this long: the watchdog ends the process, unacknowledged."""
+    accept_gap: bool = False
+    """Go on although records between the committed offset and the log's start are gone."""
+    http_host: str = "127.0.0.1"
+    http_port: int = Field(28007, ge=0, le=65535)
+    failpoint: str = ""
+    """For tests only: the process kills itself there (before_sinks, between_sinks, before_ack, rebalance)."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Settings(BaseSettings):
+    """Everything a process of Chronicle can be told."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CHRONICLE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    kafka: Kafka = Kafka()
+    registry: Registry = Registry()
+    clickhouse: ClickHouse = ClickHouse()
+    connect: Connect = Connect()
+    worker: Worker = Worker()
+    identity_key_file: Path = Path(".chronicle/identity.key")
+    """32 random bytes in hex, made once by `chronicle setup`, never rotated; keep a copy: event ids follow from it."""
+    identity_key: SecretStr | None = None
+    """The same key by environment (`CHRONICLE_IDENTITY_KEY`), for deployments without a file."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic's signature)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = config_file()
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, file)) if file else sources
+
+
+def config_file() -> Path | None:
+    """The settings file in force, or None when defaults and environment are all there is."""
+    named = os.environ.get("CHRONICLE_CONFIG")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise ConfigError(f"no settings file at {path}: correct CHRONICLE_CONFIG (or --config), or unset it")
+        return path
+    return next((path for path in FILES if path.is_file()), None)
+
+
+def load() -> Settings:
+    """Read all settings once.
+
+    Raises:
+        ConfigError: a key is unknown or a value is out of range; names each key, never a value (it may be a secret).
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        where = config_file() or "the environment"
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'settings'}: {problem['msg']}"
+            for problem in error.errors(include_input=False)
+        )
+        raise ConfigError(f"correct the settings in {where} (or CHRONICLE_* variables): {problems}") from None
+    except ValueError as error:  # tomllib's error shows position and syntax, not values
+        raise ConfigError(f"correct {config_file()}: not readable as TOML ({error})") from None

@@ -1,0 +1,319 @@
+"""The whole pipeline on two live databases, step by step, and the proof that nothing was lost, doubled or changed.
+
+Every step may find its work done already: a second run reuses the stack, the databases, the connectors and the worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from clickhouse_connect.driver.client import Client
+from confluent_kafka import Producer
+
+from chronicle import setup
+from chronicle.capture.apply import Deployment, apply
+from chronicle.capture.connect import ConnectClient
+from chronicle.capture.sources import load_sources
+from chronicle.config import Settings
+from chronicle.dev import proof, traffic, traffic_hiring, traffic_shop
+from chronicle.dev.draining import lag, missing_topics
+from chronicle.dev.latency import Latency, Poller, latencies
+from chronicle.dev.stack import DEFAULT_PARTS, PARTS, Progress, Stack
+from chronicle.dev.worker_part import Worker
+from chronicle.errors import ChronicleError, ConfigError
+from chronicle.sinks.clickhouse_client import connect
+from chronicle.sinks.kafka import client_config
+from chronicle.trail import changes, letters
+from chronicle.trail.changes import Filters
+from chronicle.trail.letters import DeadLetter
+from chronicle.trail.tables import TableName
+
+SOURCES = ("hiring", "shop")
+BAD_TOPIC = "shop.public.customers"
+BAD_KEY, BAD_VALUE = b"\x07", b"\x07this was never written by Debezium"
+"""Planted on purpose: no converter writes a record that begins with 7."""
+DRAIN_DEADLINE_S = 90.0
+POLL_INTERVAL_S = 0.2
+
+PARTS.setdefault(Worker.name, Worker)
+
+
+class Step(Protocol):
+    """One step while it runs."""
+
+    def detail(self, text: str) -> None:
+        """What it is doing now, or in the end what it did."""
+
+
+Steps = Callable[[str], AbstractContextManager[Step]]
+"""Opens a step by its title; the context shows its progress and time."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableProof:
+    """One captured table: what happened to it, and whether the three sides agree."""
+
+    name: TableName
+    by_operation: Mapping[str, int]
+    source: proof.Side
+    mirror: proof.Side
+    audit: proof.Side
+
+    @property
+    def equal(self) -> bool:
+        """Source = mirror = audit topic."""
+        return self.source == self.mirror == self.audit
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """All that the demo shows. `problems` is empty when everything holds."""
+
+    tables: Sequence[TableProof]
+    latencies: Sequence[Latency]
+    commits: int
+    rollbacks: int
+    dead_letters: Sequence[DeadLetter]
+    planted: tuple[str, int, int]
+    problems: Sequence[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """For a pipe."""
+        return {
+            "tables": [
+                {
+                    "table": str(table.name),
+                    "changes": dict(table.by_operation),
+                    "rows": table.source.rows,
+                    "digests": {"source": table.source.digest, "mirror": table.mirror.digest, "audit": table.audit.digest},
+                    "equal": table.equal,
+                }
+                for table in self.tables
+            ],
+            "transactions": {"committed": self.commits, "rolled_back": self.rollbacks},
+            "commit_to_queryable_ms": [
+                {"source": one.source, "measured": one.measured, "p50": one.p50_ms, "p99": one.p99_ms, "max": one.max_ms}
+                for one in self.latencies
+            ],
+            "dead_letters": [letter.as_json() for letter in self.dead_letters],
+            "problems": list(self.problems),
+        }
+
+
+def prepare(stack: Stack, steps: Steps) -> None:
+    """Stack and databases: everything that needs no settings file yet.
+
+    Raises:
+        StackError: a part could not be started.
+        ConfigError: the connector files are not where the command was started.
+    """
+    if not all(Path("connectors", f"{source}.toml").is_file() for source in SOURCES):
+        raise ConfigError("start the demo in Chronicle's own directory: connectors/shop.toml and hiring.toml are not here")
+    with steps("start the local stack") as step:
+
+        def told(progress: Progress) -> None:
+            step.detail(f"{progress.part} {progress.step} {progress.detail}".rstrip())
+
+        stack.up(DEFAULT_PARTS, told)
+        step.detail(f"{len(DEFAULT_PARTS)} parts on ports {stack.ports.base} to {stack.ports.base + 7}, in {stack.directory}")
+    with steps("create the databases") as step:
+        made = {
+            "shop": traffic_shop.create(stack.postgres_dsn(), stack.postgres_dsn("shop"), traffic.Plan().seed),
+            "hiring": traffic_hiring.create(stack.mariadb_params(), traffic.Plan().seed),
+        }
+        told_now = [f"{name} {'created' if new else 'is there'}" for name, new in made.items()]
+        step.detail("Postgres: {1}, MariaDB: {0}".format(*sorted(told_now)))
+
+
+def start_pipeline(stack: Stack, settings: Settings, steps: Steps) -> None:
+    """Topics and tables, connectors, and a worker that stays."""
+    with steps("set up topics, tables, subjects, identity key") as step:
+        done = setup.run(settings, lambda one: step.detail(f"{one.kind} {one.name} {one.action}"))
+        made = sum(one.action != "present" for one in done)
+        step.detail(f"{made} made, {len(done) - made} there")
+    with steps("apply the connectors") as step:
+        deployment = Deployment(ConnectClient(settings.connect), settings.kafka, settings.registry, stack.environment)
+        sources = load_sources(settings.connect.directory)
+        applied = [f"{name} {apply(sources[name], deployment, report=step.detail).plan.action}" for name in SOURCES]
+        # the worker looks for new topics now and then; with these there at its start, nothing waits for that
+        _wait_topics(settings, step)
+        step.detail(", ".join(applied).replace(" none", " unchanged"))
+    with steps("start the worker") as step:
+        stack.up([Worker.name], lambda progress: step.detail(f"{progress.step} {progress.detail}".rstrip()))
+        step.detail(f"metrics at http://127.0.0.1:{stack.ports.worker}/metrics, log in {stack.log_file(Worker.name)}")
+
+
+def run(stack: Stack, settings: Settings, plan: traffic.Plan, steps: Steps) -> Proof:
+    """Traffic on both databases, one bad record, and then the proof."""
+    client = connect(settings.clickhouse)
+    polling = connect(settings.clickhouse)
+    poller = Poller(polling, settings.clickhouse.database)
+    told = {source: traffic.Told() for source in SOURCES}
+    try:
+        with steps("wait until what was there before is through") as step:
+            _wait_drained(client, settings, stack, step)
+        with steps(f"traffic on both databases for {plan.seconds:.0f} s") as step:
+            poller.start()
+            applications: dict[str, Callable[[], traffic.Application]] = {
+                "shop": lambda: traffic_shop.Shop(stack.postgres_dsn("shop")),
+                "hiring": lambda: traffic_hiring.Hiring(stack.mariadb_params("hiring")),
+            }
+
+            def progress(share: float) -> None:
+                done = ", ".join(f"{source} {len(one.commits)}" for source, one in told.items())
+                step.detail(f"{share:.0%}, commits: {done}")
+
+            planted = plant(settings)
+            traffic.run(applications, plan, told, progress)
+            progress(1.0)
+        with steps("wait until every change is queryable") as step:
+            _wait_seen([one.commits[-1] for one in told.values()], poller, step)
+            _wait_drained(client, settings, stack, step)
+            _wait_letter(client, settings, planted)
+            poller.stop()
+        with steps("compare source, mirror and audit topic") as step:
+            return _prove(_Evidence(stack, settings, client, told, poller.seen, planted), step)
+    finally:
+        poller.end()
+        polling.close()
+        client.close()
+
+
+def plant(settings: Settings) -> tuple[str, int, int]:
+    """Write one record that no connector would, between good ones; returns its topic, partition and offset."""
+    placed: list[tuple[str, int, int]] = []
+    producer = Producer(client_config(settings.kafka))
+    producer.produce(
+        BAD_TOPIC,
+        key=BAD_KEY,
+        value=BAD_VALUE,
+        on_delivery=lambda error, message: (
+            placed.append((message.topic() or "", message.partition() or 0, message.offset() or 0)) if error is None else None
+        ),
+    )
+    producer.flush(30)
+    if not placed:
+        raise ChronicleError("look at the broker's log: it did not take the planted record")
+    return placed[0]
+
+
+def _wait_topics(settings: Settings, step: Step) -> None:
+    """The initial snapshot has reached every captured table."""
+    deadline = time.monotonic() + DRAIN_DEADLINE_S
+    names = [str(name) for name in _tables()]
+    while names := missing_topics(settings.kafka, names):
+        step.detail(f"waiting for the snapshot of {', '.join(names)}")
+        if time.monotonic() > deadline:
+            raise ChronicleError(f"look at `chronicle connectors status`: no snapshot of {', '.join(names)}")
+        time.sleep(POLL_INTERVAL_S)
+
+
+def _wait_seen(last: Sequence[traffic.Commit], poller: Poller, step: Step) -> None:
+    """The last transaction of each source is queryable; Debezium reads in order of commit, so all others are on their way."""
+    deadline = time.monotonic() + DRAIN_DEADLINE_S
+    missing = list(last)
+    while missing:
+        missing = [commit for commit in missing if (commit.source, commit.transaction_id) not in poller.seen]
+        step.detail(f"last transaction of {', '.join(commit.source for commit in missing)} is not there yet" if missing else "")
+        if time.monotonic() > deadline:
+            raise ChronicleError(
+                f"look at `chronicle connectors status` and the worker's log: the last transaction of "
+                f"{', '.join(commit.source for commit in missing)} is not queryable after {DRAIN_DEADLINE_S:.0f} s"
+            )
+        time.sleep(POLL_INTERVAL_S)
+
+
+def _wait_drained(client: Client, settings: Settings, stack: Stack, step: Step) -> None:
+    """Connect has read both databases to their end as of now, and the worker has acknowledged every record."""
+    deadline = time.monotonic() + DRAIN_DEADLINE_S
+    while (behind := lag(settings.kafka, settings.worker.group, SOURCES)) > 0:
+        step.detail(f"{behind:,} records to go")
+        if time.monotonic() > deadline:
+            raise ChronicleError(
+                f"look at {stack.log_file(Worker.name)}: {behind:,} records are not processed after {DRAIN_DEADLINE_S:.0f} s"
+            )
+        time.sleep(POLL_INTERVAL_S)
+    total = sum(
+        sum(by_operation.values()) for _, by_operation in changes.counts(client, settings.clickhouse.database, Filters())
+    )
+    step.detail(f"every record processed; {total:,} changes in the trail")
+
+
+def _wait_letter(client: Client, settings: Settings, planted: tuple[str, int, int]) -> None:
+    deadline = time.monotonic() + 30
+    topic, partition, offset = planted
+    filters = letters.Filters(topic=topic, partition=partition, offset=offset)
+    while not letters.letters(client, settings.clickhouse.database, filters, limit=1):
+        if time.monotonic() > deadline:
+            return  # the proof will say so
+        time.sleep(POLL_INTERVAL_S)
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """Where the proof looks."""
+
+    stack: Stack
+    settings: Settings
+    client: Client
+    told: Mapping[str, traffic.Told]
+    seen: Mapping[tuple[str, str], float]
+    planted: tuple[str, int, int]
+
+    def table(self, name: TableName, by_operation: Mapping[str, int], records: Sequence[Mapping[str, Any]]) -> TableProof:
+        """Read one table from all three sides."""
+        rows = (
+            proof.postgres_rows(self.stack.postgres_dsn("shop"), name)
+            if name.source == "shop"
+            else proof.mariadb_rows(self.stack.mariadb_params("hiring"), name)
+        )
+        mirrored = proof.mirror_rows(self.client, self.settings.clickhouse.mirror_database, name)
+        return TableProof(
+            name, by_operation, proof.side(rows), proof.side(mirrored), proof.side(proof.audit_rows(records, name))
+        )
+
+
+def _prove(evidence: _Evidence, step: Step) -> Proof:
+    database = evidence.settings.clickhouse.database
+    records = proof.audit_records(evidence.settings.kafka, SOURCES)
+    counted = dict(changes.counts(evidence.client, database, Filters()))
+    tables = []
+    for name in _tables():
+        step.detail(str(name))
+        tables.append(evidence.table(name, counted.get(name, {}), records))
+    found = letters.letters(evidence.client, database, letters.Filters(), limit=20)
+    commits = [commit for one in evidence.told.values() for commit in one.commits]
+    rollbacks = sum(one.rollbacks for one in evidence.told.values())
+    measured = latencies(commits, evidence.seen)
+    step.detail(f"{len(records):,} audit records, {len(tables)} tables, {sum(table.source.rows for table in tables):,} rows")
+    unfinished = Proof(tables, measured, len(commits), rollbacks, found, evidence.planted, ())
+    return replace(unfinished, problems=_problems(unfinished, _started(commits)))
+
+
+def _problems(found: Proof, since: datetime) -> list[str]:
+    """Everything that is not as it must be."""
+    problems = [f"{table.name}: source, mirror and audit topic differ" for table in found.tables if not table.equal]
+    problems += [f"{table.name}: no changes" for table in found.tables if not table.by_operation]
+    if not any(letter.coordinates == found.planted for letter in found.dead_letters):
+        problems.append("the planted record is no dead letter")
+    for letter in found.dead_letters:
+        if letter.coordinates != found.planted and letter.timestamp > since:
+            problems.append(f"{letter.topic} {letter.partition} {letter.offset}: a dead letter that nobody planted")
+    measured = {one.source for one in found.latencies}
+    problems += [f"{source}: no transaction was measured" for source in SOURCES if source not in measured]
+    return problems
+
+
+def _tables() -> list[TableName]:
+    named = [("shop", table) for table in traffic_shop.TABLES] + [("hiring", table) for table in traffic_hiring.TABLES]
+    return [TableName(source, *table.split(".")) for source, table in named]
+
+
+def _started(commits: Sequence[traffic.Commit]) -> datetime:
+    return datetime.fromtimestamp(min(commit.returned_at for commit in commits), UTC)

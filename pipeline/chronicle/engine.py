@@ -1,0 +1,290 @@
+"""One batch from raw chunks to its outcome: schemas, the pure path, every sink, nothing half done.
+
+`Engine.process` returns only when every sink holds the batch; the caller may acknowledge then, and only then. What the
+world does wrong (`TransientError`) is repeated here without a limit on time, as a *declared* retry. What a record does
+wrong becomes a dead letter. Anything else leaves as an exception, and the caller ends without acknowledging.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol, TypeVar
+
+import polars as pl
+
+from chronicle.errors import SinkRejected, StopWorker, TransientError
+from chronicle.model.batch import Batch
+from chronicle.model.chunk import Chunk
+from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.sinks import Sink
+
+T = TypeVar("T")
+Coordinates = tuple[str, int, int]
+
+RETRY_DELAY_MAX_S = 10.0
+REFUSALS = {"kafka": Reason.TOO_LARGE}
+"""Why a sink refuses a row for good: a topic only looks at its size; a store (all others) looks at its values."""
+
+
+class Path(Protocol):
+    """The pure path (`stages.path.Path`)."""
+
+    def schema_ids(self, chunks: Sequence[Chunk]) -> frozenset[int]:
+        """Ids of the writer schemas of all keys and values."""
+
+    def run(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:
+        """One disposition for every record."""
+
+
+class Resolver(Protocol):
+    """The schema registry (`registry.Registry`)."""
+
+    def resolve(self, ids: Iterable[int]) -> dict[int, str | None]:
+        """Schema texts; None: unknown there. Raises TransientError."""
+
+
+class Watch(Protocol):
+    """Who is told of declared retries (`worker.status.Status`)."""
+
+    stopping: threading.Event
+
+    def retrying(self, name: str, error: BaseException) -> None:
+        """A call to the service `name` failed and will be repeated."""
+
+    def recovered(self, name: str) -> None:
+        """A call to the service `name` succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a batch that every sink holds."""
+
+    rows: int
+    """Input records."""
+    batch: Batch
+    """As the sinks hold it: without refused rows, with their dead letters."""
+    stages_s: Mapping[str, float]
+    """Wall-clock seconds by stage: registry, path, and one for each sink."""
+    queryable_us: int
+    """When the first sink had it: microseconds since 1970."""
+
+
+class Interrupted(StopWorker):
+    """Asked to stop during a declared retry: the batch is not acknowledged and will come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flood:
+    """When dead letters are so many that the cause is ours and not the records'."""
+
+    share_max: float
+    rows_min: int
+
+
+class Engine:
+    """Processes batches, one at a time, from one thread."""
+
+    def __init__(
+        self,
+        path: Path,
+        registry: Resolver,
+        sinks: Sequence[Sink],
+        *,
+        watch: Watch,
+        flood: Flood,
+        guards: Sequence[Callable[[Batch], None]] = (),
+        failpoint: Callable[[str], None] = lambda _name: None,
+        now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        """`guards` look at each batch before any sink does and may raise StopWorker."""
+        self._path = path
+        self._registry = registry
+        self._sinks = tuple(sinks)
+        self._watch = watch
+        self._flood = flood
+        self._guards = tuple(guards)
+        self._failpoint = failpoint
+        self._now_us = now_us
+        self._window = (0, 0)  # rows, dead letters since the last judgement, for batches below rows_min
+        self.retries: Counter[str] = Counter()
+        """Failed attempts by service, since the start."""
+
+    def process(self, chunks: Sequence[Chunk], sent_back: frozenset[Coordinates] = frozenset()) -> Outcome:
+        """Take a batch through all stages into all sinks.
+
+        `sent_back` names records that came by the retry topic: they failed before, so they do not count as a flood.
+
+        Raises:
+            StopWorker: going on could lose or corrupt; also when asked to stop during a declared retry (`Interrupted`).
+            ConfigError: a service refuses our settings.
+        """
+        stages: dict[str, float] = {}
+        total = sum(len(chunk) for chunk in chunks)
+        ids = self._path.schema_ids(chunks)
+        schemas = self._timed(stages, "registry", lambda: self._patiently("registry", lambda: self._registry.resolve(ids)))
+        batch = self._timed(stages, "path", lambda: self._path.run(chunks, schemas, self._now_us()))
+        if batch.rows() != total:
+            raise AssertionError(f"the path accounts for {batch.rows()} of {total} records: a bug; nothing was acknowledged")
+        self._check_flood(batch.dead_letters, total, sent_back)
+        for guard in self._guards:
+            guard(batch)
+        self._failpoint("before_sinks")
+        queryable = 0
+        refused: list[DeadLetter] = []
+        for index, sink in enumerate(self._sinks):
+            if index == 1:
+                self._failpoint("between_sinks")
+            batch, dead = self._timed(stages, sink.name, lambda sink=sink, batch=batch: self._write(sink, batch, chunks, total))  # type: ignore[misc]
+            refused += dead
+            queryable = queryable or self._now_us()
+        if refused:
+            self._write_refused(batch, refused)
+            batch = replace(batch, dead_letters=(*batch.dead_letters, *refused))
+        self._failpoint("before_ack")
+        return Outcome(total, batch, stages, queryable)
+
+    def close(self) -> None:
+        """Close every sink."""
+        for sink in self._sinks:
+            sink.close()
+
+    def _timed(self, stages: dict[str, float], name: str, call: Callable[[], T]) -> T:
+        began = time.perf_counter()
+        result = call()
+        stages[name] = stages.get(name, 0.0) + time.perf_counter() - began
+        return result
+
+    def _patiently(self, name: str, call: Callable[[], T]) -> T:
+        """Repeat while the world is at fault; backoff with jitter, no limit on time, ends when asked to stop."""
+        delay = 0.1
+        while True:
+            try:
+                result = call()
+            except TransientError as error:
+                self.retries[name] += 1
+                self._watch.retrying(name, error)
+                if self._watch.stopping.wait(delay * random.uniform(0.5, 1.0)):  # noqa: S311 (jitter)
+                    raise Interrupted(f"stopping while {name} is away; nothing was acknowledged") from None
+                delay = min(delay * 2, RETRY_DELAY_MAX_S)
+            else:
+                self._watch.recovered(name)
+                return result
+
+    # --- sinks that refuse rows
+
+    def _write(self, sink: Sink, batch: Batch, chunks: Sequence[Chunk], total: int) -> tuple[Batch, list[DeadLetter]]:
+        """Write all; a refusal is narrowed down to the rows that cause it. Returns what the sink holds, and the rest."""
+        try:
+            self._patiently(sink.name, lambda: sink.write(batch))
+        except SinkRejected:
+            return self._bisect(sink, batch, chunks, total)
+        return batch, []
+
+    def _bisect(self, sink: Sink, batch: Batch, chunks: Sequence[Chunk], total: int) -> tuple[Batch, list[DeadLetter]]:
+        if batch.dead_letters:
+            self._write_letters(sink, batch, batch.dead_letters)
+        refused: list[DeadLetter] = []
+        bad_changes = self._narrow(sink, batch.select, len(batch.changes), total)
+        bad_marks = self._narrow(sink, lambda lo, hi: _empty(batch, transactions=(lo, hi)), len(batch.transactions), total)
+        for frame, bad in ((batch.changes, bad_changes), (batch.transactions, bad_marks)):
+            for row, error in bad:
+                coordinates = frame.select("topic", "partition", "offset").row(row)
+                refused.append(_letter(chunks, coordinates, sink.name, error))
+        return _without(batch, {row for row, _ in bad_changes}, {row for row, _ in bad_marks}), refused
+
+    def _narrow(self, sink: Sink, part: Callable[[int, int], Batch], length: int, total: int) -> list[tuple[int, SinkRejected]]:
+        """Row numbers that the sink refuses; everything else is written."""
+        bad: list[tuple[int, SinkRejected]] = []
+        limit = max(self._flood.rows_min, int(total * self._flood.share_max))
+        spans = [(0, length)] if length else []
+        while spans:
+            lo, hi = spans.pop()
+            try:
+                self._patiently(sink.name, lambda lo=lo, hi=hi: sink.write(part(lo, hi)))  # type: ignore[misc]
+            except SinkRejected as error:
+                if hi - lo > 1:
+                    middle = (lo + hi) // 2
+                    spans += [(middle, hi), (lo, middle)]
+                    continue
+                bad.append((lo, error))
+                if len(bad) > limit:
+                    raise StopWorker(f"{sink.name} refuses more than {limit} rows of one batch: {error}") from None
+        return bad
+
+    def _write_refused(self, batch: Batch, refused: Sequence[DeadLetter]) -> None:
+        for sink in self._sinks:
+            self._write_letters(sink, batch, refused)
+
+    def _write_letters(self, sink: Sink, batch: Batch, letters: Sequence[DeadLetter]) -> None:
+        try:
+            self._patiently(sink.name, lambda: sink.write(replace(_empty(batch), dead_letters=tuple(letters))))
+        except SinkRejected as error:
+            raise StopWorker(f"{sink.name} refuses a dead letter, which must not be lost: {error}") from None
+
+    # --- floods
+
+    def _check_flood(self, letters: Sequence[DeadLetter], total: int, sent_back: frozenset[Coordinates]) -> None:
+        fresh = [letter for letter in letters if (letter.topic, letter.partition, letter.offset) not in sent_back]
+        rows, dead = total - len(sent_back), len(fresh)
+        if rows < self._flood.rows_min:  # small batches are judged together
+            rows, dead = self._window[0] + rows, self._window[1] + dead
+            self._window = (rows, dead)
+        if rows < self._flood.rows_min:
+            return
+        self._window = (0, 0)
+        if dead <= rows * self._flood.share_max or not fresh:
+            return
+        (topic, reason), count = Counter((letter.topic, letter.reason) for letter in fresh).most_common(1)[0]
+        raise StopWorker(
+            f"too many dead letters ({dead} of {rows} records); most often {reason.value} in {topic} ({count}): "
+            "check the registry's address and the topic's format, or raise worker.dead_letter_share_max"
+        )
+
+
+def _empty(batch: Batch, transactions: tuple[int, int] = (0, 0)) -> Batch:
+    lo, hi = transactions
+    return Batch(batch.changes.clear(), (), batch.transactions.slice(lo, hi - lo))
+
+
+def _without(batch: Batch, changes: set[int], transactions: set[int]) -> Batch:
+    """The batch minus refused rows; left-out counts and warnings stay, dead letters too."""
+    if not changes and not transactions:
+        return batch
+    kept = [row for row in range(len(batch.changes)) if row not in changes]
+    number = {old: new for new, old in enumerate(kept)}
+    tables = []
+    for rows in batch.tables:
+        part = rows.frame.filter(~pl.col("_row").is_in(list(changes)))
+        if len(part):
+            renumbered = pl.Series("_row", [number[row] for row in part["_row"].to_list()], pl.UInt32)
+            tables.append(replace(rows, frame=part.with_columns(renumbered)))
+    marks = [row for row in range(len(batch.transactions)) if row not in transactions]
+    return replace(batch, changes=batch.changes[kept], tables=tuple(tables), transactions=batch.transactions[marks])
+
+
+def _letter(chunks: Sequence[Chunk], coordinates: Coordinates, sink: str, error: SinkRejected) -> DeadLetter:
+    """The dead letter of a refused row, with its original bytes found by its coordinates."""
+    topic, partition, offset = coordinates
+    for chunk in chunks:
+        if chunk.topic == topic and chunk.partition == partition and offset in chunk.offsets:
+            index = list(chunk.offsets).index(offset)
+            value = chunk.values[index]
+            return DeadLetter(
+                topic=topic,
+                partition=partition,
+                offset=offset,
+                timestamp_ms=chunk.timestamps_ms[index],
+                key=chunk.keys[index],
+                value=value,
+                headers=chunk.headers[index],
+                stage=Stage.SINK,
+                reason=REFUSALS.get(sink, Reason.VALUE_REFUSED),
+                detail=f"{sink}: {error}",
+                schema_id=int.from_bytes(value[1:5], "big") if value is not None and len(value) > 5 and value[0] == 0 else None,
+            )
+    raise AssertionError("a refused row is not in its batch: a bug; nothing was acknowledged")

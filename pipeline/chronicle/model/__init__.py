@@ -1,0 +1,1 @@
+"""The nouns of Chronicle as data: chunks in, a batch of changes out. Pure: no clock, environment, socket or thread."""

@@ -1,0 +1,72 @@
+"""One batch between the pure path and the sinks: changes, typed rows for mirrors, transactions, dead letters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from chronicle.model.dead_letters import DeadLetter
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorColumn:
+    """A column of a mirror table."""
+
+    name: str
+    clickhouse_type: str
+    """With its Nullable(…) where it has one; key columns are never nullable, Array never is (see `TableRows`)."""
+    key: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TableRows:
+    """Typed rows of one captured table under one writer schema, for its mirror. Only tables with a primary key.
+
+    `frame` has one row a change (create, update, snapshot, delete; never truncate), the columns of `columns` in their
+    order, and then
+
+    - `_row` UInt32: the row's index in `Batch.changes`,
+    - `_deleted` UInt8,
+    - `_unavailable` List[String]: columns whose value the database did not send (here NULL),
+    - `_flags` List[String]: columns that are NULL here although the source had a value that the type cannot hold,
+    - `_nulls` List[String]: array columns that are NULL in the source (ClickHouse has no nullable array; here empty).
+    """
+
+    source: str
+    schema: str
+    table: str
+    columns: tuple[MirrorColumn, ...]
+    frame: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What every sink gets, whole. The same batch, or parts of it, may come again: sinks are idempotent by `event_id`."""
+
+    changes: pl.DataFrame
+    """One row a change, columns as in `model.columns.CHANGES`, rows of one partition in offset order."""
+    tables: tuple[TableRows, ...]
+    transactions: pl.DataFrame
+    """Rows of the transaction topics, columns as in `model.columns.TRANSACTIONS`."""
+    dead_letters: tuple[DeadLetter, ...] = ()
+    left_out: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(topic, rule) → rows that became nothing on purpose; rules: tombstone, heartbeat, signal, schema_change,
+    notification, message (a logical message that is no context)."""
+    warnings: Sequence[str] = ()
+    """Things an operator should read once (names of tables and columns, never values)."""
+
+    def rows(self) -> int:
+        """How many input records this batch accounts for: each has exactly one disposition."""
+        return len(self.changes) + len(self.transactions) + len(self.dead_letters) + sum(self.left_out.values())
+
+    def select(self, lo: int, hi: int) -> Batch:
+        """The changes `lo` to `hi` (exclusive) with their mirror rows, and nothing else: for bisecting a refused batch."""
+        tables = []
+        for rows in self.tables:
+            mine = pl.col("_row").is_between(lo, hi, closed="left")
+            part = rows.frame.filter(mine).with_columns(pl.col("_row") - pl.lit(lo, pl.UInt32))
+            if len(part):
+                tables.append(TableRows(rows.source, rows.schema, rows.table, rows.columns, part))
+        return Batch(self.changes.slice(lo, hi - lo), tuple(tables), self.transactions.clear())

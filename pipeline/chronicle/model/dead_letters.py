@@ -1,0 +1,48 @@
+"""A record that could not be processed: its original bytes, a typed reason and its coordinates."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from chronicle.model.chunk import Headers
+
+
+class Stage(StrEnum):
+    """Where on the path a record failed."""
+
+    DECODE = "decode"
+    VALIDATE = "validate"
+    SINK = "sink"
+
+
+class Reason(StrEnum):
+    """Why; the values are part of the product's interface (headers, tables, metrics, `--reason`)."""
+
+    WRONG_FRAME = "wrong_frame"  # neither the Confluent frame nor JSON
+    UNKNOWN_SCHEMA = "unknown_schema"  # the registry does not know the id
+    UNSUPPORTED_SCHEMA = "unsupported_schema"  # a schema that no decoder reads
+    NOT_DECODABLE = "not_decodable"  # bytes do not fit their schema, or invalid JSON
+    NOT_AN_ENVELOPE = "not_an_envelope"  # decodes, but is not a Debezium change
+    BAD_ENVELOPE = "bad_envelope"  # an envelope that breaks its contract (no op, create without after …)
+    MISSING_KEY = "missing_key"  # no key although the table has one
+    BAD_POSITION = "bad_position"  # source block without a usable position
+    VALUE_REFUSED = "value_refused"  # the store refuses a value
+    TOO_LARGE = "too_large"  # larger than the sink's record limit
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One failed record. `detail` is written by Chronicle from schema facts alone, never from row values."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    stage: Stage
+    reason: Reason
+    detail: str
+    schema_id: int | None = None

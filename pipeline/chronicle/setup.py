@@ -1,0 +1,234 @@
+"""What `chronicle setup` does: identity key, topics, ClickHouse's tables, registry subjects; any number of times."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import httpx
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs miss what it documents
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
+
+from chronicle import config
+from chronicle.errors import ConfigError, TransientError
+from chronicle.sinks.clickhouse_client import connect
+from chronicle.sinks.engines import SINGLE_SERVER, Engines
+from chronicle.sinks.kafka import RECORD_BYTES_MAX, client_config
+from chronicle.sinks.migrations import migrate
+
+KEY_BYTES = 32
+DEAD_LETTER_BYTES_MAX = 16 * 1024 * 1024
+"""Larger than the raw topics' 10 MiB: a dead letter is a raw record with more headers."""
+_DAY_MS = 24 * 3600 * 1000
+_REQUEST_TIMEOUT_S = 15.0
+SUBJECTS = {"chronicle.context": "context.avsc", "chronicle.transaction": "transaction.avsc"}
+"""Registry subject → file in `schemas/`."""
+
+Action = Literal["created", "changed", "present"]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing that setup looked at."""
+
+    kind: Literal["key", "topic", "table", "subject"]
+    name: str
+    action: Action
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as Chronicle wants it; every setting named here is put right when it differs."""
+
+    name: str
+    partitions: int
+    settings: dict[str, str]
+
+
+def run(
+    settings: config.Settings, report: Callable[[Step], None] = lambda _: None, *, engines: Engines = SINGLE_SERVER
+) -> list[Step]:
+    """Make what is missing, put settings right, and leave the rest; calls `report` after each step.
+
+    Raises:
+        ConfigError: something is there that contradicts the settings (audit partitions, a changed `.sql` file), or a
+            service refuses the credentials.
+        TransientError: a service is away. What was made stays; run it again.
+    """
+    steps: list[Step] = []
+
+    def done(step: Step) -> None:
+        steps.append(step)
+        report(step)
+
+    done(_ensure_key(settings))
+    for step in _ensure_topics(settings.kafka):
+        done(step)
+    client = connect(settings.clickhouse)
+    try:
+        for applied in migrate(client, settings.clickhouse, engines):
+            done(Step("table", applied.name, "created" if applied.action == "applied" else "present"))
+    finally:
+        client.close()
+    for step in _ensure_subjects(settings.registry):
+        done(step)
+    return steps
+
+
+def identity_key(settings: config.Settings) -> bytes:
+    """The deployment's identity key, from the environment or its file: 32 bytes.
+
+    Raises:
+        ConfigError: there is none yet, or it is not 64 hexadecimal digits.
+    """
+    if settings.identity_key is not None:
+        return _key(settings.identity_key.get_secret_value(), "CHRONICLE_IDENTITY_KEY")
+    path = settings.identity_key_file
+    try:
+        text = path.read_text(encoding="ascii")
+    except FileNotFoundError:
+        raise ConfigError(f"run `chronicle setup`: there is no identity key at {path}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"make {path} readable: {type(error).__name__} at the identity key") from None
+    return _key(text, str(path))
+
+
+def topics(kafka: config.Kafka) -> tuple[Topic, ...]:
+    """The topics that Chronicle itself writes."""
+    return (
+        # Compaction removes redeliveries and reprocessing by key (the event id), never history.
+        Topic(
+            kafka.audit_topic,
+            kafka.audit_partitions,
+            {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES_MAX), "retention.ms": "-1"},
+        ),
+        Topic(
+            kafka.dead_letter_topic,
+            1,
+            {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS), "max.message.bytes": str(DEAD_LETTER_BYTES_MAX)},
+        ),
+        Topic(
+            kafka.retry_topic,
+            1,
+            {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "max.message.bytes": str(DEAD_LETTER_BYTES_MAX)},
+        ),
+    )
+
+
+def _key(text: str, where: str) -> bytes:
+    try:
+        key = bytes.fromhex(text.strip())
+    except ValueError:
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise ConfigError(f"restore {where} from your copy: an identity key is {2 * KEY_BYTES} hexadecimal digits")
+    return key
+
+
+def _ensure_key(settings: config.Settings) -> Step:
+    if settings.identity_key is not None:
+        identity_key(settings)
+        return Step("key", "CHRONICLE_IDENTITY_KEY", "present")
+    path = settings.identity_key_file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and linked, so that a key is there whole or not at all, and an existing one is never overwritten.
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_hex(KEY_BYTES) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(fresh, path)
+    except FileExistsError:
+        identity_key(settings)
+        return Step("key", str(path), "present")
+    except OSError as error:
+        raise ConfigError(f"make {path.parent} writable, or set identity_key_file: {type(error).__name__}") from None
+    finally:
+        fresh.unlink(missing_ok=True)
+    return Step("key", str(path), "created", "keep a copy: event ids follow from it")
+
+
+def _ensure_topics(kafka: config.Kafka) -> list[Step]:
+    admin = AdminClient(client_config(kafka))
+    try:
+        existing = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
+        return [
+            _ensure_topic(admin, topic, kafka, len(existing[topic.name].partitions) if topic.name in existing else 0)
+            for topic in topics(kafka)
+        ]
+    except KafkaException as error:
+        failure: KafkaError = error.args[0]
+        if failure.retriable() or failure.code() < 0:
+            raise TransientError(f"the broker at kafka.bootstrap_servers is away (Kafka: {failure.name()})") from None
+        raise ConfigError(f"correct the settings in [kafka] or the user's rights (Kafka: {failure.name()})") from None
+
+
+def _ensure_topic(admin: AdminClient, topic: Topic, kafka: config.Kafka, partitions: int) -> Step:
+    if not partitions:
+        new = NewTopic(topic.name, topic.partitions, kafka.replication_factor, config=topic.settings)
+        try:
+            admin.create_topics([new], request_timeout=_REQUEST_TIMEOUT_S)[topic.name].result()
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another setup at the same time
+                raise
+        return Step("topic", topic.name, "created", f"{topic.partitions} partitions, {topic.settings['cleanup.policy']}")
+    if topic.name == kafka.audit_topic and partitions != topic.partitions:
+        raise ConfigError(f"set kafka.audit_partitions to {partitions}: {topic.name} has that many, fixed for its life")
+    resource = ConfigResource(ResourceType.TOPIC, topic.name)
+    described = admin.describe_configs([resource], request_timeout=_REQUEST_TIMEOUT_S)[resource].result()
+    wrong = {name: value for name, value in topic.settings.items() if described[name].value != value}
+    if not wrong:
+        return Step("topic", topic.name, "present", f"{partitions} partitions")
+    entries = [ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in wrong.items()]
+    change = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
+    admin.incremental_alter_configs([change], request_timeout=_REQUEST_TIMEOUT_S)[change].result()
+    return Step("topic", topic.name, "changed", ", ".join(f"{name}={value}" for name, value in wrong.items()))
+
+
+def _ensure_subjects(registry: config.Registry) -> list[Step]:
+    auth = None
+    if registry.username is not None:
+        auth = httpx.BasicAuth(registry.username, registry.password.get_secret_value() if registry.password else "")
+    verify = str(registry.ca_location) if registry.ca_location else True
+    with httpx.Client(base_url=registry.url.rstrip("/"), auth=auth, verify=verify, timeout=registry.timeout_s) as http:
+        return [_ensure_subject(http, subject, schema_text(file)) for subject, file in SUBJECTS.items()]
+
+
+def _ensure_subject(http: httpx.Client, subject: str, schema: str) -> Step:
+    body = {"schema": schema, "schemaType": "AVRO"}
+    try:
+        known = http.post(f"/subjects/{subject}", json=body)
+        if known.status_code == httpx.codes.OK:
+            return Step("subject", subject, "present", f"version {known.json()['version']}")
+        answer = http.post(f"/subjects/{subject}/versions", json=body)
+    except httpx.TransportError as error:
+        raise TransientError(f"the registry at registry.url is away ({type(error).__name__})") from None
+    if answer.status_code == httpx.codes.OK:
+        return Step("subject", subject, "created", f"id {answer.json()['id']}")
+    if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        raise TransientError(f"the registry is busy (HTTP {answer.status_code})")
+    if answer.status_code == httpx.codes.CONFLICT:
+        raise ConfigError(f"subject {subject} has an incompatible schema: point registry.url to Chronicle's own registry")
+    raise ConfigError(f"correct registry.url and its credentials: HTTP {answer.status_code} at subject {subject}")
+
+
+def schema_text(file: str) -> str:
+    """A schema of `schemas/`, in one line. A checkout has them beside the package, a wheel inside of it."""
+    packaged = resources.files("chronicle") / "schemas" / file
+    path = packaged if packaged.is_file() else Path(__file__).parents[2] / "schemas" / file
+    return json.dumps(json.loads(path.read_text(encoding="utf-8")), separators=(",", ":"))

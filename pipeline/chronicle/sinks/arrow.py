@@ -1,0 +1,143 @@
+"""Frames as the Arrow tables that ClickHouse takes: 128-bit columns, column names and types as in the DDL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from chronicle.model.columns import CHANGES
+from chronicle.model.dead_letters import DeadLetter
+
+_OLDEST = pl.CompatLevel.oldest()  # ClickHouse reads plain Arrow strings and lists, not views
+_SIXTEEN = pa.binary(16)
+_RUNGS = {"message": 2, "table": 1}
+_PLAIN = [spec.name for spec in CHANGES if spec.dtype != pl.Binary and not spec.name.startswith("position_")]
+_IDENTIFIERS = [spec.name for spec in CHANGES if spec.dtype == pl.Binary and spec.name != "event_id"]
+
+Halves = np.ndarray[tuple[int, int], np.dtype[np.uint64]]
+
+
+def plain(frame: pl.DataFrame) -> Any:
+    """Any frame without 128-bit columns."""
+    return frame.to_arrow(compat_level=_OLDEST)
+
+
+def sixteen(series: pl.Series) -> Any:
+    """16-byte Binary (an identifier in its own byte order) as UUID's Arrow type; nulls stay."""
+    return series.to_arrow(compat_level=_OLDEST).cast(_SIXTEEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Event ids and positions of a batch's changes, made once and picked from for each mirror."""
+
+    events: Halves
+    positions: Halves
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame) -> Places:
+        """From the columns `event_id`, `position_hi`, `position_lo`."""
+        positions = np.empty((len(frame), 2), "<u8")
+        positions[:, 0] = frame["position_lo"].to_numpy()
+        positions[:, 1] = frame["position_hi"].to_numpy()
+        return cls(np.frombuffer(b"".join(frame["event_id"].to_list()), "<u8").reshape(len(frame), 2), positions)
+
+    def at(self, rows: pl.Series) -> Places:
+        """Those of some rows (indexes), in their order."""
+        index = rows.to_numpy()
+        return Places(self.events[index], self.positions[index])
+
+    def columns(self) -> tuple[Any, Any]:
+        """Arrow columns for UUID (the digest as it is) and UInt128 (little-endian, fact 44)."""
+        return _of_halves(self.events), _of_halves(self.positions)
+
+
+def _of_halves(halves: Halves) -> Any:
+    return pa.FixedSizeBinaryArray.from_buffers(_SIXTEEN, len(halves), [None, pa.py_buffer(np.ascontiguousarray(halves))])
+
+
+def changes(frame: pl.DataFrame, places: Places) -> Any:
+    """Rows of the table `changes`; `places` are the frame's."""
+    table = plain(frame.select(_PLAIN))
+    events, positions = places.columns()
+    table = table.append_column("event_id", events).append_column("position", positions)
+    for name in _IDENTIFIERS:
+        table = table.append_column(name, sixteen(frame[name]))
+    return table
+
+
+def mirror(frame: pl.DataFrame, columns: Sequence[tuple[str, str, str]], places: Places, more: Sequence[str] = ()) -> Any:
+    """Rows of a mirror: (frame column, mirror column, its ClickHouse type) each, the mirror's own columns, and `more`."""
+    schema = frame.schema
+    apart = {source for source, _, kind in columns if schema[source] == pl.Binary and _is_sixteen(kind)}
+    own = [(name, name) for name in ("_deleted", "_unavailable", "_flags", "_nulls", *more)]
+    pairs = [(source, name) for source, name, _ in columns if source not in apart] + own
+    table = plain(frame.select(source for source, _ in pairs)).rename_columns([name for _, name in pairs])
+    for source, name, _ in columns:
+        if source in apart:
+            table = table.append_column(name, sixteen(frame[source]))
+    events, positions = places.columns()
+    return table.append_column("_event_id", events).append_column("_position", positions)
+
+
+def _is_sixteen(kind: str) -> bool:
+    return kind.removeprefix("Nullable(").removesuffix(")") in ("UUID", "UInt128", "Int128")
+
+
+def transactions(frame: pl.DataFrame) -> Any:
+    """Rows of the table `transactions`: each record fills the columns it knows, the table's merge does the rest."""
+    kind = pl.col("kind")
+    table = plain(
+        frame.select(
+            "source",
+            "epoch",
+            "transaction_id",
+            pl.when(kind == "begin").then("occurred_at").alias("began_at"),
+            pl.when(kind == "end").then("occurred_at").alias("ended_at"),
+            pl.when(kind == "end").then("event_count").alias("event_count"),
+            pl.when(kind == "end").then("tables").alias("tables"),
+            pl.when(kind == "begin").then(pl.concat_list("offset")).otherwise(pl.lit([], pl.List(pl.UInt64))).alias("begins"),
+            "processed_at",
+        )
+    )
+    context = frame.select(
+        rank=pl.when(kind == "context").then(pl.col("rung").replace_strict(_RUNGS, default=0)).otherwise(0).cast(pl.UInt8),
+        at=pl.when(kind == "context").then("offset").otherwise(0).cast(pl.UInt64),
+        text=pl.when(kind == "context").then("context").otherwise(pl.lit("")).fill_null(""),
+    )
+    best = plain(context).to_struct_array()
+    return table.append_column("best_context", best)
+
+
+def dead_letters(letters: Sequence[DeadLetter], *, failed_at_us: int, version: str) -> Any:
+    """Rows of the table `dead_letters`: never the payload."""
+    return pa.table(
+        {
+            "topic": [each.topic for each in letters],
+            "partition": pa.array([each.partition for each in letters], pa.uint32()),
+            "offset": pa.array([each.offset for each in letters], pa.uint64()),
+            "timestamp": pa.array([each.timestamp_ms for each in letters], pa.timestamp("ms", "UTC")),
+            "stage": [str(each.stage) for each in letters],
+            "reason": [str(each.reason) for each in letters],
+            "detail": [each.detail for each in letters],
+            "schema_id": pa.array([each.schema_id for each in letters], pa.uint32()),
+            "key_bytes": pa.array([None if each.key is None else len(each.key) for each in letters], pa.uint64()),
+            "value_bytes": pa.array([None if each.value is None else len(each.value) for each in letters], pa.uint64()),
+            "version": [version] * len(letters),
+            "failed_at": pa.array([failed_at_us] * len(letters), pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+def encoded(table: Any) -> bytes:
+    """The table in Arrow's file format, for ClickHouse's format `Arrow`."""
+    sink = pa.BufferOutputStream()
+    with pa.RecordBatchFileWriter(sink, table.schema) as writer:
+        writer.write(table)
+    payload: bytes = sink.getvalue().to_pybytes()
+    return payload

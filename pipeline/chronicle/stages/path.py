@@ -1,0 +1,207 @@
+"""The pure path of one batch: raw records and their schemas in, changes, mirror rows, transactions and dead letters out.
+
+    flatten → group → keys → decode → (envelopes: extract, mirror) → validate → identify → Batch
+                                      (transaction topic: markers, messages, context rows)
+
+Plans are compiled once per (source, table, writer schema, key) and kept; everything else follows from the arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import polars as pl
+
+from chronicle.codec import transaction
+from chronicle.codec.debezium import FULL, Family, core_schema, family_of
+from chronicle.codec.flat import Flat, column, flat
+from chronicle.codec.schema import Kind
+from chronicle.model import identity
+from chronicle.model.batch import Batch
+from chronicle.model.chunk import Chunk, SourceSpec
+from chronicle.model.dead_letters import Reason
+from chronicle.stages import decode, gather
+from chronicle.stages.changes import Changes, Tables
+from chronicle.stages.decode import Outcome, Part, Pending, Records, Schemas
+from chronicle.stages.keys import KeyReader, Keys
+from chronicle.stages.sanitize import sanitized_context
+
+
+class Path:
+    """The compiled pure path of some sources. Not thread-safe: one batch at a time."""
+
+    def __init__(self, sources: Sequence[SourceSpec], identity_key: bytes) -> None:
+        """`identity_key`: of the deployment, at most 64 bytes; event ids and tokens follow from it."""
+        if not 0 < len(identity_key) <= identity.KEY_BYTES_MAX:
+            raise ValueError(f"an identity key has 1 to {identity.KEY_BYTES_MAX} bytes")
+        self._sources = sorted(sources, key=lambda one: len(one.name), reverse=True)
+        self._schemas = Schemas()
+        self._keys = KeyReader(self._schemas, identity_key)
+        self._tables = Tables(self._keys)
+        self._identity_key = identity_key
+
+    def schema_ids(self, chunks: Sequence[Chunk]) -> frozenset[int]:
+        """Registry ids that `run` needs the schemas of."""
+        return decode.schema_ids(chunks)
+
+    def run(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:
+        """Process a batch. Each input record is accounted for once (`Batch.rows`).
+
+        `schemas`: texts by registry id; None, or absent: the registry does not know it. `now_us`: microseconds since 1970.
+        """
+        records = decode.flatten(chunks)
+        facts = gather.facts(records, [self._spec(topic) for topic in records.topics])
+        outcome = Outcome(records)
+        waiting = self._waiting(records, schemas, outcome)
+        envelopes = [one for one in waiting if one.schema.kind is Kind.ENVELOPE]
+        keys = self._keys.read(records, [(one.key_head, one.rows) for one in envelopes], schemas, outcome)
+        changes = Changes(records, facts, keys, self._tables, outcome)
+        run = _Run(records, facts, outcome, tables=self._tables, changes=changes, now_us=now_us)
+        for one in waiting:
+            if one.schema.kind is Kind.TRANSACTION:
+                run.markers(decode.decode(one, outcome))
+            elif one.schema.kind is Kind.MESSAGE:
+                run.messages(decode.decode(one, outcome))
+            else:
+                for part in _readable(one, keys):
+                    run.envelope(decode.decode(part, outcome))
+        rows, tables = changes.finish(self._identity_key, now_us)
+        warnings = tuple(dict.fromkeys(outcome.warnings))
+        return Batch(rows, tables, run.transactions.frame(), tuple(outcome.dead_letters), outcome.left_out, warnings)
+
+    def _spec(self, topic: str) -> SourceSpec:
+        """The source a topic belongs to; a topic of no known source is read with the most careful settings."""
+        for spec in self._sources:
+            if topic == spec.name or topic.startswith(spec.name + ".") or topic == f"__debezium-heartbeat.{spec.name}":
+                return spec
+        return SourceSpec(topic.split(".", 1)[0], "")
+
+    def _waiting(self, records: Records, schemas: Mapping[int, str | None], outcome: Outcome) -> list[Pending]:
+        """Values under their schemas; tombstones, and kinds of records that mean nothing here, end at once."""
+        waiting: list[Pending] = []
+        for group in decode.groups(records):
+            topic = records.topics[group.topic]
+            if group.value_head is None:
+                outcome.leave_out(topic, "tombstone", len(group.rows))
+                continue
+            for one in decode.pending(records, group, self._schemas, schemas, outcome):
+                kind = one.schema.kind
+                if kind in decode.LEFT_OUT:
+                    outcome.leave_out(topic, decode.LEFT_OUT[kind], len(one.rows))
+                elif kind in (Kind.TRANSACTION, Kind.MESSAGE) or (kind is Kind.ENVELOPE and family_of(one.schema)):
+                    waiting.append(one)
+                else:
+                    detail = "an envelope of an unknown connector" if kind is Kind.ENVELOPE else "no Debezium envelope"
+                    outcome.fail(one.rows, Reason.NOT_AN_ENVELOPE, detail, one.schema.id or None)
+        return waiting
+
+
+class _Run:
+    """One batch's decoded parts on their way into changes and transactions."""
+
+    def __init__(
+        self, records: Records, facts: gather.Facts, outcome: Outcome, *, tables: Tables, changes: Changes, now_us: int
+    ) -> None:
+        self._topics, self._specs = records.topics, facts.specs
+        self._outcome, self._tables, self._changes = outcome, tables, changes
+        self.transactions = gather.Transactions(records, facts, now_us)
+
+    def envelope(self, part: Part) -> None:
+        """Rows of captured tables; those of Chronicle's own tables go their own way."""
+        if not len(part.rows):
+            return
+        spec, topic = self._specs[part.topic], self._topics[part.topic]
+        for (schema, table), one, group in _by_table(part):
+            if table in spec.signal_tables:
+                self._outcome.leave_out(topic, "signal", len(one.rows))
+            elif table in spec.heartbeat_tables:
+                self._outcome.leave_out(topic, "heartbeat", len(one.rows))
+            elif table in spec.context_tables:
+                self._context_rows(one, group)
+            else:
+                self._changes.add(one, group, schema, table)
+
+    def _context_rows(self, part: Part, group: Flat) -> None:
+        plan = self._tables.plan(part.schema, (), self._specs[part.topic], FULL).extract
+        core = dict(zip(core_schema(plan.family), plan.run(group).core, strict=True))
+        times = zip(core["source_us"], core["source_ms"], strict=True)
+        ids = core["transaction"] if plan.family is Family.BINLOG else core["tx_id"].cast(pl.String)
+        columns = (part.rows.tolist(), core["op"], core["after"], core["has_after"], ids, times)
+        for index, op, after, given, id_, (us, ms) in zip(*columns, strict=True):
+            if op != "c":  # a context is written once; a snapshot or a clean-up says nothing about a transaction
+                self._outcome.leave_out(self._topics[part.topic], "message")
+                continue
+            context = _context_text(transaction.context_of_row(after if given else None))
+            committed_us = us if us is not None else ms * 1000 if ms is not None else None
+            if context is None or id_ is None or committed_us is None:
+                detail = "a row of the context table without a transaction or without a context"
+                self._outcome.refuse(index, Reason.BAD_ENVELOPE, detail, part.schema.id or None)
+            else:
+                self.transactions.add_context(index, id_, committed_us, context, "table")
+
+    def messages(self, part: Part) -> None:
+        """Logical messages: contexts, heartbeats, and other applications' own."""
+        topic = self._topics[part.topic]
+        for index, message in zip(part.rows.tolist(), transaction.messages(part.frame), strict=True):
+            if message is None:
+                self._outcome.refuse(index, Reason.BAD_ENVELOPE, "not a logical message", part.schema.id or None)
+            elif message.prefix == transaction.HEARTBEAT_PREFIX:
+                self._outcome.leave_out(topic, "heartbeat")
+            elif message.prefix != transaction.MESSAGE_PREFIX or message.transaction_id is None:
+                self._outcome.leave_out(topic, "message")
+            else:
+                context = _context_text(transaction.context_of_message(message.content))
+                if context is None or message.committed_us is None:
+                    detail = "a message with the prefix chronicle that holds no JSON object"
+                    self._outcome.refuse(index, Reason.NOT_DECODABLE, detail, part.schema.id or None)
+                else:
+                    self.transactions.add_context(index, message.transaction_id, message.committed_us, context, "message")
+
+    def markers(self, part: Part) -> None:
+        """BEGIN and END."""
+        frame = transaction.markers(part.frame, part.schema, self._specs[part.topic])
+        bad = frame.select(pl.any_horizontal(pl.col("kind", "transaction_id", "occurred_us").is_null())).to_series()
+        wrong = bad.to_numpy()
+        for index in part.rows[wrong].tolist():
+            self._outcome.refuse(
+                index, Reason.BAD_ENVELOPE, "neither a BEGIN nor an END of a transaction", part.schema.id or None
+            )
+        self.transactions.add_markers(part.rows[~wrong], frame.filter(~bad) if wrong.any() else frame)
+
+
+def _context_text(context: Mapping[str, object] | None) -> str | None:
+    try:
+        return None if context is None else transaction.context_text(sanitized_context(context))
+    except (RecursionError, ValueError, TypeError):  # nested deeper than can be written again
+        return None
+
+
+def _readable(one: Pending, keys: Keys) -> Iterable[Pending]:
+    """The records whose keys could be read, in parts of one key layout each (more than one only in JSON)."""
+    shapes = keys.shape[one.rows]
+    good = np.ones(len(one.rows), np.bool_)
+    if keys.bad:
+        good = np.fromiter((row not in keys.bad for row in one.rows), np.bool_, len(one.rows))
+    distinct = np.unique(shapes[good])
+    if len(distinct) == 1 and good.all():
+        yield one
+        return
+    for shape in distinct:
+        at = np.flatnonzero(good & (shapes == shape)).tolist()
+        yield Pending(one.topic, one.schema, one.key_head, [one.rows[i] for i in at], [one.values[i] for i in at])
+
+
+def _by_table(part: Part) -> Iterable[tuple[tuple[str, str], Part, Flat]]:
+    """A part by the tables its records name: more than one only where a router joins tables into one topic."""
+    group = flat(part.frame, part.schema)
+    names = ("s:schema" if family_of(part.schema) is Family.POSTGRES else "s:db", "s:table")
+    schemas, tables = (column(group.table, name, pl.String()) for name in names)
+    if schemas.n_unique() == 1 and tables.n_unique() == 1:
+        yield (schemas[0] or "", tables[0] or ""), part, group
+        return
+    pairs = [(schema or "", table or "") for schema, table in zip(schemas, tables, strict=True)]
+    for pair in dict.fromkeys(pairs):
+        mine = np.fromiter((other == pair for other in pairs), np.bool_, len(pairs))
+        frame = part.frame.filter(pl.Series(mine))
+        yield pair, Part(part.topic, part.schema, part.rows[mine], frame), flat(frame, part.schema)

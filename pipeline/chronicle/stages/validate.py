@@ -1,0 +1,59 @@
+"""Validate: the envelope's contract, the key's presence and a usable position, for all changes of a batch at once.
+
+A record that breaks the contract becomes a dead letter with its reason; its neighbours go through. Nothing here reads a
+row's content: details are written from the names of what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from chronicle.codec.debezium import OPERATIONS
+from chronicle.model.dead_letters import Reason
+from chronicle.model.position import EPOCH_SHIFT
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One clause of the contract: where `broken` is true the record fails for `reason`."""
+
+    reason: Reason
+    detail: str
+    broken: pl.Expr
+
+
+def _op(*codes: str) -> pl.Expr:
+    return pl.col("op").is_in(codes)
+
+
+_HI, _LO, _EPOCH = pl.col("position_hi"), pl.col("position_lo"), pl.col("epoch").cast(pl.UInt64)
+
+RULES: Sequence[Rule] = (
+    Rule(Reason.BAD_ENVELOPE, "op is none of c, u, d, r, t", ~_op(*OPERATIONS).fill_null(False)),
+    Rule(
+        Reason.BAD_ENVELOPE, "the source block names no schema or table", pl.any_horizontal(pl.col("schema", "table").is_null())
+    ),
+    Rule(Reason.BAD_ENVELOPE, "a create, update or snapshot without after", _op("c", "u", "r") & ~pl.col("has_after")),
+    Rule(Reason.BAD_ENVELOPE, "a delete without before", _op("d") & ~pl.col("has_before") & pl.col("raw_key").is_not_null()),
+    Rule(Reason.BAD_ENVELOPE, "the source block has no commit time", pl.col("committed_us").is_null()),
+    Rule(
+        Reason.MISSING_KEY,
+        "no key, though this topic's records have one",
+        pl.col("keyed") & pl.col("raw_key").is_null() & ~_op("t"),
+    ),
+    Rule(Reason.BAD_POSITION, "the source block has no usable position", _HI.is_null() | _LO.is_null()),
+    Rule(Reason.BAD_POSITION, "the position does not fit its 56 bits", (_HI // (1 << EPOCH_SHIFT)) != _EPOCH),
+)
+"""In this order; the first broken one is the record's reason. Columns: `codec.debezium.core_schema`, raw_key, keyed,
+epoch, position_hi, position_lo."""
+
+
+def broken_rules(changes: pl.DataFrame) -> pl.Series:
+    """For each row 0, or 1 + the index of the first of `RULES` that it breaks."""
+    code = pl.lit(0, pl.UInt8)
+    for index in reversed(range(len(RULES))):
+        code = pl.when(RULES[index].broken.fill_null(False)).then(pl.lit(index + 1, pl.UInt8)).otherwise(code)
+    return changes.select(code.alias("rule")).to_series()

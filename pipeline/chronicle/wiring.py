@@ -1,0 +1,157 @@
+"""Settings to live objects: the only place where constructors of the worker's parts are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from chronicle.config import Settings
+from chronicle.errors import ConfigError, TransientError
+
+if TYPE_CHECKING:
+    from chronicle.capture.sources import Source
+    from chronicle.engine import Engine
+    from chronicle.model.batch import Batch
+    from chronicle.model.chunk import SourceSpec
+    from chronicle.observe import Metrics
+    from chronicle.sinks import Sink
+    from chronicle.worker.run import Job
+    from chronicle.worker.status import Status
+
+CONNECTORS = {"postgres": "postgresql", "mysql": "mysql", "mariadb": "mariadb"}
+"""A template's kind → `source.connector` in Debezium's records."""
+
+
+def sources(settings: Settings) -> tuple[SourceSpec, ...]:
+    """What the pure path must know of each source the worker reads: those of `worker.sources`, else every file.
+
+    Raises:
+        ConfigError: there is no source, or a named one has no file.
+    """
+    from chronicle.capture.sources import load_sources
+
+    found = load_sources(settings.connect.directory)
+    if not found:
+        raise ConfigError(f"write a source file first: there is no <source>.toml in {settings.connect.directory}")
+    unknown = [name for name in settings.worker.sources if name not in found]
+    if unknown:
+        raise ConfigError(
+            f"correct worker.sources (or --sources): no file in {settings.connect.directory} for {', '.join(unknown)}; "
+            f"there are {', '.join(sorted(found))}"
+        )
+    names = settings.worker.sources or tuple(sorted(found))
+    return tuple(spec(found[name]) for name in names)
+
+
+def spec(source: Source) -> SourceSpec:
+    """A source file as the pure path sees it."""
+    from chronicle.model.chunk import SourceSpec
+
+    found = SourceSpec(
+        name=source.name,
+        connector=CONNECTORS[source.kind],
+        epoch=source.epoch,
+        full_identity=full_identity(source),
+        signal_tables=frozenset({source.signal_table.partition(".")[2]}),
+        context_tables=frozenset({source.context_table.partition(".")[2]} if source.context_table else ()),
+    )
+    placeholder = source.unavailable_value_placeholder
+    return found if placeholder is None else replace(found, unavailable_value_placeholder=placeholder)
+
+
+def full_identity(source: Source) -> frozenset[str] | None:
+    """Tables whose old rows arrive whole: all of MySQL's and MariaDB's (full row images), on Postgres those named."""
+    if source.kind != "postgres":
+        return None
+    return frozenset(source.full_identity)
+
+
+def sinks(settings: Settings) -> tuple[Sink, ...]:
+    """ClickHouse first: what is queryable soonest; then the audit and dead-letter topics. None connects yet."""
+    from chronicle.sinks.clickhouse import ClickHouseSink
+    from chronicle.sinks.kafka import KafkaSink
+
+    return (ClickHouseSink(settings.clickhouse), KafkaSink(settings.kafka))
+
+
+def build_engine(
+    settings: Settings,
+    watch: Status,
+    *,
+    guards: tuple[Callable[[Batch], None], ...] = (),
+    failpoint: Callable[[str], None] = lambda _name: None,
+) -> Engine:
+    """The engine over the real path, registry and sinks."""
+    from chronicle.engine import Engine, Flood
+    from chronicle.registry import Registry
+    from chronicle.setup import identity_key
+    from chronicle.stages.path import Path
+
+    return Engine(
+        Path(sources(settings), identity_key(settings)),
+        Registry(settings.registry, watch.stopping),
+        sinks(settings),
+        watch=watch,
+        flood=Flood(settings.worker.dead_letter_share_max, settings.worker.dead_letter_rows_min),
+        guards=guards,
+        failpoint=failpoint,
+    )
+
+
+def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = False) -> Job:
+    """Everything a worker process needs.
+
+    Raises:
+        ConfigError: the first thing to correct before a start can succeed.
+    """
+    from chronicle.sinks.kafka import client_config
+    from chronicle.worker.failpoint import Failpoint
+    from chronicle.worker.order import PositionGuard
+    from chronicle.worker.run import Job
+    from chronicle.worker.status import Status
+    from chronicle.worker.topics import Broker
+
+    status = Status()
+    failpoint = Failpoint(settings.worker.failpoint)
+    guard = PositionGuard(accept=settings.worker.accept_gap, warn=metrics.warn)
+    engine = build_engine(settings, status, guards=(guard,), failpoint=failpoint)
+    check(settings)
+    kafka = settings.kafka
+    return Job(
+        kafka=kafka,
+        worker=settings.worker,
+        engine=engine,
+        broker=Broker(client_config(kafka)),
+        status=status,
+        metrics=metrics,
+        sources=tuple(each.name for each in sources(settings)),
+        needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic),
+        failpoint=failpoint,
+        until_drained=until_drained,
+    )
+
+
+def check(settings: Settings) -> None:
+    """Ask the services what only a start would show. One that is away is not asked: the worker waits for it.
+
+    Raises:
+        ConfigError: `chronicle setup` was not run, or a service refuses our credentials.
+    """
+    from chronicle.registry import Registry
+    from chronicle.sinks import migrations
+    from chronicle.sinks.clickhouse_client import connect
+
+    with suppress(TransientError):
+        client = connect(settings.clickhouse)
+        try:
+            migrations.check(client, settings.clickhouse)
+        finally:
+            client.close()
+    registry = Registry(settings.registry)
+    try:
+        with suppress(TransientError):
+            registry.check()
+    finally:
+        registry.close()

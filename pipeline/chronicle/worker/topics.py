@@ -1,0 +1,81 @@
+"""Which topics the worker reads, asked from the broker itself: names now, new names later, retention of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs miss what it documents
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+    ResourceType,
+)
+
+from chronicle.errors import ConfigError, TransientError
+from chronicle.worker.ledger import Partition
+
+TIMEOUT_S = 10.0
+
+
+def wanted(names: Iterable[str], sources: Sequence[str], retry_topic: str) -> tuple[str, ...]:
+    """The topics to read among `names`: those of the sources (`<source>.…`), and the retry topic.
+
+    The connector's own topics (schema history, signals, notifications, heartbeats) do not begin with a source's name and
+    a dot, so a table may have any name.
+    """
+    prefixes = tuple(f"{source}." for source in sources)
+    return tuple(sorted(name for name in names if name == retry_topic or name.startswith(prefixes)))
+
+
+class Broker:
+    """Questions to the broker beside the consumer, on a connection of their own. Blocking: call it in a thread."""
+
+    def __init__(self, client_config: Mapping[str, Any]) -> None:
+        """`client_config`: confluent-kafka's, with the security settings."""
+        self._admin = AdminClient({**client_config, "log_level": 0})
+
+    def topics(self) -> tuple[str, ...]:
+        """Names of all topics. Raises TransientError while the broker is away."""
+        try:
+            return tuple(self._admin.list_topics(timeout=TIMEOUT_S).topics)
+        except KafkaException as error:
+            raise translated(error) from None
+
+    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Where each log ends now: the offset the next record will get. Raises TransientError."""
+        latest: Any = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted_offsets = {TopicPartition(topic, number): latest for topic, number in partitions}
+        if not wanted_offsets:
+            return {}
+        try:
+            futures = self._admin.list_offsets(wanted_offsets, request_timeout=TIMEOUT_S)
+            return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+        except KafkaException as error:
+            raise translated(error) from None
+
+    def retention_s(self, topics: Iterable[str]) -> dict[str, float]:
+        """Seconds that each topic keeps a record; topics that keep everything are absent. Raises TransientError."""
+        resources = [ConfigResource(ResourceType.TOPIC, topic) for topic in topics]
+        if not resources:
+            return {}
+        found: dict[str, float] = {}
+        try:
+            for resource, future in self._admin.describe_configs(resources, request_timeout=TIMEOUT_S).items():
+                entries = future.result()
+                milliseconds = int(entries["retention.ms"].value)
+                if milliseconds >= 0 and "delete" in entries["cleanup.policy"].value:
+                    found[resource.name] = milliseconds / 1000
+        except KafkaException as error:
+            raise translated(error) from None
+        return found
+
+
+def translated(error: KafkaException) -> TransientError | ConfigError:
+    """The broker's error as one of ours: refused credentials are the operator's, the rest is the world's."""
+    reason = error.args[0]
+    name = reason.name()
+    if any(word in name for word in ("AUTHENTICATION", "AUTHORIZATION", "UNSUPPORTED_SASL")):
+        return ConfigError(f"correct the kafka section of the settings: the broker refuses us ({name})")
+    return TransientError(f"the broker does not answer ({name})")

@@ -1,0 +1,98 @@
+"""Worker processes of a test: started, asked by HTTP, killed, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import httpx
+
+_NEVER = threading.Event()
+
+
+def until(condition: Callable[[], bool], deadline_s: float, what: str, every_s: float = 0.1) -> None:
+    """Wait until the condition holds; AssertionError when it does not within the deadline."""
+    end = time.monotonic() + deadline_s
+    while not condition():
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline_s:.0f} s: {what}")
+        _NEVER.wait(every_s)
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class WorkerProcess:
+    """One `chronicle worker`. Its log is a file, shown in the error when it ends otherwise than it should."""
+
+    def __init__(self, directory: Path, settings: Mapping[str, str], name: str, *options: str) -> None:
+        self.port = free_port()
+        self.log = directory / f"{name}.log"
+        command = [str(Path(sys.executable).with_name("chronicle")), "worker", *options]
+        environment = {**os.environ, **settings, "CHRONICLE_WORKER__HTTP_PORT": str(self.port)}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env=environment, cwd=directory, stdout=log, stderr=log, start_new_session=True
+            )
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self.process.poll() is None
+
+    def ask(self, path: str) -> httpx.Response | None:
+        """A GET to the worker, None while it does not listen."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+        except httpx.TransportError:
+            return None
+
+    def ready(self) -> bool:
+        """Whether `/readyz` says yes."""
+        reply = self.ask("/readyz")
+        return reply is not None and reply.status_code == 200
+
+    def unready(self) -> bool:
+        """Whether `/readyz` answers, and says no."""
+        reply = self.ask("/readyz")
+        return reply is not None and reply.status_code == 503
+
+    def wait_ready(self, deadline_s: float = 60) -> None:
+        """Until it has partitions and no declared retry; it must not end meanwhile."""
+        until(lambda: self.ready() or not self.running, deadline_s, f"worker ready, see {self.log}")
+        assert self.running, self.tail("ended before it was ready")
+
+    def kill(self) -> None:
+        """SIGKILL, as a machine that loses power."""
+        if self.running:
+            os.kill(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self, deadline_s: float = 60) -> int:
+        """SIGTERM; the exit code."""
+        if self.running:
+            self.process.terminate()
+        return self.wait(deadline_s)
+
+    def wait(self, deadline_s: float) -> int:
+        """Until it ends by itself; the exit code (negative: the signal)."""
+        try:
+            return self.process.wait(deadline_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(self.tail(f"still running after {deadline_s:.0f} s")) from None
+
+    def tail(self, what: str) -> str:
+        """An error text with the end of the log."""
+        lines = self.log.read_text(errors="replace").splitlines()[-30:]
+        return f"worker {what}; its log ends:\n" + "\n".join(lines)

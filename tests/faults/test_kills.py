@@ -1,0 +1,178 @@
+"""Nothing is lost, doubled or reordered, whatever is killed or away: every test here ends with the checker.
+
+One deployment and one workload serve all tests of this module, in order: each adds to what the next one checks.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+
+from chronicle.dev.stack import Stack
+from tests.faults.bad_records import plant
+from tests.faults.checker import check
+from tests.faults.plants import PLANTS, Plant
+from tests.faults.processes import WorkerProcess, until
+from tests.faults.world import World
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+SEED = int(os.environ.get("CHRONICLE_TEST_SEED", "20260101"))
+LONG = bool(os.environ.get("CHRONICLE_TEST_LONG"))
+AWAY_S = 60.0 if LONG else 6.0
+COPY_ROWS = 20_000
+SIGKILLED = -9
+
+
+@pytest.fixture(scope="module")
+def world(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """The deployment of this module."""
+    made = World(stack, f"k{os.getpid():x}", tmp_path_factory.mktemp("world"), SEED)
+    try:
+        made.create(seeded=30)
+        yield made
+    finally:
+        made.close()
+
+
+class Writing:
+    """Writes to both databases in a thread until the block ends; an error in it fails the test."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.stopped = world, threading.Event()
+        self.error: BaseException | None = None
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            while not self.stopped.wait(0.05):
+                self.world.write(2)
+        except BaseException as error:  # noqa: BLE001  shown by the test
+            self.error = error
+
+    def __enter__(self) -> Writing:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.thread.join(60)
+        if self.error is not None:
+            raise self.error
+
+
+def test_a_quiet_run_is_exact_and_bad_records_are_dead_letters(world: World) -> None:
+    """Without a fault: truth, ClickHouse, mirrors and audit topic are one; each planted bad record is one dead letter."""
+    world.write(100)
+    world.await_captured()
+    good = world.raw.last_good(f"{world.sources[0]}.public.lines")
+    letters = plant(world.stack.kafka, good)
+    world.plant(letters)
+    report = world.settle()
+    assert report.counts["dead_letters"] == len(letters)
+
+
+@pytest.mark.parametrize("name", ["before_sinks", "between_sinks", "before_ack"])
+def test_a_worker_killed_between_two_steps_loses_nothing(world: World, name: str) -> None:
+    """SIGKILL before the inserts, between ClickHouse and audit topic, and after both before the acknowledgement."""
+    world.write(40)
+    world.await_captured()
+    worker = world.worker(FAILPOINT=name)
+    assert worker.wait(60) == SIGKILLED, worker.tail("did not reach the failpoint")
+    report = world.settle()
+    if name != "before_sinks":
+        assert report.counts["duplicates_clickhouse"] > 0, "the killed worker had inserted, the next one again"
+
+
+def test_a_worker_killed_in_a_rebalance_loses_nothing(world: World) -> None:
+    """The worker that has the partitions dies while a second one joins; the second goes on."""
+    with Writing(world):
+        first = world.worker(FAILPOINT="rebalance")
+        first.wait_ready()
+        second = world.worker()
+        assert first.wait(90) == SIGKILLED, first.tail("did not reach the failpoint")
+        until(second.ready, 90, "the second worker has the partitions")
+    world.await_queryable(world.await_captured())
+    assert second.stop() == 0, second.tail("did not stop")
+    world.settle()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_killed_at_random_moments_lose_nothing(world: World, workers: int) -> None:
+    """Ten SIGKILLs at seeded moments while both databases are written to."""
+    random = Random(SEED + workers)
+    running: list[WorkerProcess] = []
+    with Writing(world):
+        for _ in range(10):
+            while len(running) < workers:
+                running.append(world.worker())
+            victim = running.pop(random.randrange(len(running)))
+            victim.wait_ready(90)
+            with pytest.raises(AssertionError, match="still running"):  # it must not end by itself
+                victim.wait(random.uniform(0.0, 1.5))
+            victim.kill()
+    for worker in running:
+        assert worker.stop() == 0, worker.tail("did not stop")
+    world.settle()
+
+
+def test_connect_killed_in_the_middle_of_a_copy_loses_nothing(world: World) -> None:
+    """Debezium is killed while it sends the rows of one COPY, and of one large insert; a worker reads meanwhile."""
+    worker = world.worker()
+    worker.wait_ready()
+    world.await_captured()
+    before = len(world.raw.signatures)
+    with world.postgres.connection.transaction():
+        world.postgres.copy_bulk(world.postgres.connection, COPY_ROWS)
+    with world.mariadb.transaction() as connection:
+        world.mariadb.write_bulk(connection, COPY_ROWS // 4)
+
+    def begun() -> bool:
+        world.raw.refresh(world.tables())
+        return len(world.raw.signatures) > before
+
+    until(begun, 60, "the first rows of the COPY", every_s=0.02)
+    world.stack.kill("connect")
+    arrived = len(world.raw.signatures) - before
+    assert arrived < COPY_ROWS, "Connect was quicker than the kill: raise COPY_ROWS"
+    world.stack.start("connect")
+    world.await_queryable(world.await_captured())
+    assert worker.stop() == 0, worker.tail("did not stop")
+    world.settle(world.excuse(world.tables().by_topic))
+
+
+@pytest.mark.parametrize("part", ["clickhouse", "registry", "kafka"])
+def test_a_service_that_was_away_is_waited_for(world: World, part: str) -> None:
+    """ClickHouse, registry or broker away: the worker waits, says so, goes on by itself, and nothing is lost."""
+    world.write(20)
+    world.await_captured()
+    worker = world.worker()
+    if part != "registry":  # a worker that knows all schemas already would not miss the registry
+        worker.wait_ready()
+    world.stack.kill(part)
+    try:
+        if part != "kafka":
+            world.write(20)  # a new column's schema would fail in Connect when the registry is away: it has none here
+        until(
+            lambda: (answer := worker.ask("/readyz")) is not None and answer.status_code == 503, 60, f"not ready without {part}"
+        )
+        with pytest.raises(AssertionError, match="still running"):  # it waits, it does not end
+            worker.wait(AWAY_S)
+    finally:
+        world.stack.start(part)
+    until(worker.ready, 120, f"ready again after {part} is back, see {worker.log}")
+    world.write(20)
+    world.await_queryable(world.await_captured())
+    assert worker.stop() == 0, worker.tail("did not stop")
+    world.settle()
+
+
+@pytest.mark.parametrize("fault", PLANTS, ids=lambda fault: fault.name)
+def test_a_fault_planted_into_the_real_outcome_is_found(world: World, fault: Plant) -> None:
+    """The checker that passed all of the above finds each planted fault in the same data."""
+    tables, truth, observation = world.last_observed()
+    report = check(tables, truth, fault.apply(observation), world.planted)
+    assert fault.laws <= set(report.laws()), report.text()

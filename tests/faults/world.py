@@ -1,0 +1,272 @@
+"""One deployment for fault tests on the real stack: two databases with a workload, connectors, settings, workers, checks."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pymysql
+from clickhouse_connect.driver.client import Client
+from confluent_kafka.admin import AdminClient
+
+from chronicle import setup
+from chronicle.capture.apply import Deployment, apply, delete
+from chronicle.capture.connect import ConnectClient
+from chronicle.capture.sources import KEYS, load_source
+from chronicle.config import ClickHouse, Connect, Kafka, Registry, Settings, Worker
+from chronicle.dev.stack import Stack
+from chronicle.sinks.clickhouse_client import connect
+from tests.faults import load
+from tests.faults.catalog import Tables
+from tests.faults.checker import Allowance, check
+from tests.faults.expectation import expected, snapshot_rows
+from tests.faults.observation import AuditRecord, DeadLetter, Observation, TruthRow
+from tests.faults.processes import WorkerProcess, until
+from tests.faults.raw import RawTopics, TopicReader
+from tests.faults.report import Report
+from tests.faults.workload_mariadb import MariadbWorkload
+from tests.faults.workload_postgres import PostgresWorkload
+
+CONNECTORS = Path(__file__).parents[2] / "connectors"
+PLACEHOLDER = "d41c0f6e8b7a49539a2f0c1e5b6d7788"
+CAPTURE_DEADLINE_S = 120.0
+
+
+class World:
+    """Everything of one test module, named by `name`; `close` leaves nothing behind on the stack."""
+
+    def __init__(self, stack: Stack, name: str, directory: Path, seed: int) -> None:
+        self.stack, self.name, self.directory, self.seed = stack, name, directory, seed
+        self.sources = (f"g_{name}_pg", f"g_{name}_my")
+        self.databases = (f"g_{name}_pg", f"g_{name}_my")
+        self.settings = self._settings()
+        self.observed = dict.fromkeys(self.sources, 0)
+        self.planted: list[DeadLetter] = []
+        self.raw = RawTopics(stack.kafka, stack.registry_url)
+        self.audit: list[AuditRecord] = []
+        self.audit_reader = TopicReader(stack.kafka)
+        self.workers = 0
+        self.last: tuple[Tables, list[TruthRow], Observation] | None = None
+        self._create_databases()
+        self.postgres = PostgresWorkload(stack.postgres_dsn(self.databases[0]), self.sources[0], seed)
+        self.mariadb = MariadbWorkload(stack.mariadb_params(), self.databases[1], self.sources[1], seed)
+
+    def _settings(self) -> Settings:
+        name = self.name
+        return Settings(
+            kafka=Kafka(
+                bootstrap_servers=self.stack.kafka,
+                audit_topic=f"g_{name}.audit",
+                dead_letter_topic=f"g_{name}.dead",
+                retry_topic=f"g_{name}.retry",
+            ),
+            registry=Registry(url=self.stack.registry_url),
+            clickhouse=ClickHouse(url=self.stack.clickhouse_url, database=f"g_{name}", mirror_database=f"g_{name}_mirror"),
+            connect=Connect(url=self.stack.connect_url, directory=self.directory / "connectors"),
+            worker=Worker(group=f"g_{name}", discovery_interval_s=1.0),
+            identity_key_file=self.directory / "identity.key",
+        )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The settings as a worker process reads them."""
+        values = {
+            "KAFKA__BOOTSTRAP_SERVERS": self.settings.kafka.bootstrap_servers,
+            "KAFKA__AUDIT_TOPIC": self.settings.kafka.audit_topic,
+            "KAFKA__DEAD_LETTER_TOPIC": self.settings.kafka.dead_letter_topic,
+            "KAFKA__RETRY_TOPIC": self.settings.kafka.retry_topic,
+            "REGISTRY__URL": self.settings.registry.url,
+            "CLICKHOUSE__URL": self.settings.clickhouse.url,
+            "CLICKHOUSE__DATABASE": self.settings.clickhouse.database,
+            "CLICKHOUSE__MIRROR_DATABASE": self.settings.clickhouse.mirror_database,
+            "CONNECT__URL": self.settings.connect.url,
+            "CONNECT__DIRECTORY": str(self.settings.connect.directory),
+            "WORKER__GROUP": self.settings.worker.group,
+            "WORKER__DISCOVERY_INTERVAL_S": str(self.settings.worker.discovery_interval_s),
+            "IDENTITY_KEY_FILE": str(self.settings.identity_key_file),
+        }
+        return {f"CHRONICLE_{key}": value for key, value in values.items()}
+
+    # -- up and down ---------------------------------------------------------------------------------------------------
+
+    def _create_databases(self) -> None:
+        with psycopg.connect(self.stack.postgres_dsn(), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {self.databases[0]}".encode())
+        with pymysql.connect(**self.stack.mariadb_params(), autocommit=True) as other, other.cursor() as cursor:
+            cursor.execute(f"CREATE DATABASE {self.databases[1]} CHARACTER SET utf8mb4")
+
+    def create(self, seeded: int) -> None:
+        """Tables with `seeded` transactions in each database, Chronicle's topics and tables, running connectors."""
+        for workload in (self.postgres, self.mariadb):
+            workload.create()
+            workload.run(seeded)
+            self.observed[workload.source] = workload.last_seq()
+        self._write_sources()
+        setup.run(self.settings)
+        with ConnectClient(self.settings.connect) as client:
+            deployment = self._deployment(client)
+            for source in self.sources:
+                apply(load_source(self.settings.connect.directory / f"{source}.toml"), deployment)
+
+    def _write_sources(self) -> None:
+        directory = self.settings.connect.directory
+        shutil.copytree(CONNECTORS / "templates", directory / "templates")
+        for source, kind, name, prefix, tables in (
+            (self.sources[0], "postgres", self.databases[0], "SHOP", self.postgres.tables()),
+            (self.sources[1], "mariadb", self.databases[1], "HIRING", self.mariadb.tables()),
+        ):
+            schema = "public" if kind == "postgres" else name
+            lines = [f'template = "{kind}"', f"tables = {[f'{schema}.{table.name}' for table in tables]!r}"]
+            if kind == "postgres":
+                lines.append(f'unavailable_value_placeholder = "{PLACEHOLDER}"')
+                if "full_identity" in KEYS:
+                    lines.append(f"full_identity = {[f'{schema}.{table.name}' for table in tables if table.full]!r}")
+            lines += ["[database]", f'name = "{name}"']
+            lines += [f'{key} = "${{env:{prefix}_DB_{key.upper()}}}"' for key in ("host", "port", "user", "password")]
+            (directory / f"{source}.toml").write_text("\n".join(lines) + "\n")
+
+    def _deployment(self, client: ConnectClient) -> Deployment:
+        return Deployment(client, self.settings.kafka, self.settings.registry, self.stack.environment)
+
+    def close(self) -> None:
+        """Connectors, slots, topics, databases: all gone."""
+        with ConnectClient(self.settings.connect) as client:
+            for source in self.sources:
+                file = self.settings.connect.directory / f"{source}.toml"
+                if file.is_file():
+                    delete(load_source(file), self._deployment(client), drop=True)
+        self.postgres.close()
+        self.mariadb.close()
+        with psycopg.connect(self.stack.postgres_dsn(), autocommit=True) as connection:
+            connection.execute(f"DROP DATABASE IF EXISTS {self.databases[0]} WITH (FORCE)".encode())
+        with pymysql.connect(**self.stack.mariadb_params(), autocommit=True) as other, other.cursor() as cursor:
+            cursor.execute(f"DROP DATABASE IF EXISTS {self.databases[1]}")
+        with self.clickhouse() as client_:
+            for database in (self.settings.clickhouse.database, self.settings.clickhouse.mirror_database):
+                client_.command(f"DROP DATABASE IF EXISTS {database}")
+        admin = AdminClient({"bootstrap.servers": self.stack.kafka})
+        names = [name for name in admin.list_topics(timeout=10).topics if name.startswith(f"g_{self.name}")]
+        for future in admin.delete_topics(names, operation_timeout=30).values() if names else ():
+            future.result(30)
+
+    def clickhouse(self) -> Client:
+        """A client of one's own."""
+        return connect(self.settings.clickhouse)
+
+    # -- work ----------------------------------------------------------------------------------------------------------
+
+    def write(self, transactions: int) -> None:
+        """Work in both databases, in turns."""
+        for _ in range(max(1, transactions // 20)):
+            self.postgres.run(20)
+            self.mariadb.run(20)
+
+    def worker(self, *options: str, **settings: str) -> WorkerProcess:
+        """Start a worker; `settings` like FAILPOINT="before_ack" go into its section."""
+        self.workers += 1
+        more = {f"CHRONICLE_WORKER__{name}": value for name, value in settings.items()}
+        return WorkerProcess(self.directory, self.environment | more, f"worker-{self.workers:03d}", *options)
+
+    def drain(self, deadline_s: float = 120) -> None:
+        """Process everything there is with one fresh worker."""
+        worker = self.worker("--until-drained")
+        code = worker.wait(deadline_s)
+        assert code == 0, worker.tail(f"ended with {code}")
+
+    # -- truth and check -----------------------------------------------------------------------------------------------
+
+    def tables(self) -> Tables:
+        """The captured tables as they are now."""
+        tables = [*self.postgres.tables(), *self.mariadb.tables()]
+        if "full_identity" not in KEYS:
+            tables = [replace(table, full=False) if table.source == self.sources[0] else table for table in tables]
+        return Tables({table.topic: table for table in tables})
+
+    def truth(self) -> list[TruthRow]:
+        """Everything that was written."""
+        return [
+            *self.postgres.truth(self.observed[self.sources[0]]),
+            *self.mariadb.truth(self.observed[self.sources[1]]),
+        ]
+
+    def expected_changes(self, tables: Tables, truth: Sequence[TruthRow]) -> int:
+        """Changes and snapshot rows."""
+        return len(expected(tables, truth)) + sum(map(len, snapshot_rows(tables, truth).values()))
+
+    def await_captured(self) -> int:
+        """Until the raw topics hold every change that was written; how many that is."""
+        tables, truth = self.tables(), self.truth()
+        wanted = self.expected_changes(tables, truth)
+
+        def there() -> bool:
+            self.raw.refresh(tables)
+            return len(self.raw.signatures) >= wanted
+
+        until(there, CAPTURE_DEADLINE_S, f"{wanted} changes in the raw topics", every_s=0.3)
+        return wanted
+
+    def await_queryable(self, wanted: int, deadline_s: float = 120) -> None:
+        """Until ClickHouse has that many changes."""
+        with self.clickhouse() as client:
+            statement = f"SELECT uniqExact(event_id) FROM {self.settings.clickhouse.database}.changes"
+            until(lambda: load.count(client, statement) >= wanted, deadline_s, f"{wanted} changes in ClickHouse", every_s=0.3)
+
+    def observe(self, tables: Tables) -> Observation:
+        """Everything that came out until now."""
+        self.raw.refresh(tables)
+        self.audit += load.audit(self.audit_reader, self.settings.kafka.audit_topic)
+        database = self.settings.clickhouse.database
+        with self.clickhouse() as client:
+            return Observation(
+                changes=load.changes(client, database),
+                changes_raw_rows=load.count(client, f"SELECT count() FROM {database}.changes"),
+                audit=list(self.audit),
+                mirrors=load.mirrors(client, self.settings.clickhouse.mirror_database, tables),
+                source_rows=self._source_rows(tables),
+                dead_letters=load.dead_letters(client, database),
+                raw=list(self.raw.records),
+            )
+
+    def _source_rows(self, tables: Tables) -> dict[str, list[dict[str, Any]]]:
+        rows = {}
+        for table in tables.by_topic.values():
+            workload = self.postgres if table.source == self.sources[0] else self.mariadb
+            rows[table.topic] = workload.rows(table.name) if table.key else []
+        return rows
+
+    def check(self, allowance: Allowance | None = None) -> Report:
+        """Every law over everything so far."""
+        tables, truth = self.tables(), self.truth()
+        self.last = (tables, truth, self.observe(tables))
+        return check(*self.last, self.planted, allowance)
+
+    def last_observed(self) -> tuple[Tables, list[TruthRow], Observation]:
+        """What the last check looked at; the first caller of a session that has none yet checks now."""
+        if self.last is None:
+            self.write(60)
+            self.settle()
+        assert self.last is not None
+        return self.last
+
+    def plant(self, letters: Iterable[DeadLetter]) -> None:
+        """Records that must become these dead letters were written into raw topics."""
+        for letter in letters:
+            self.planted.append(letter)
+            self.raw.bad.add((letter.topic, letter.partition, letter.offset))
+
+    def settle(self, allowance: Allowance | None = None) -> Report:
+        """What each fault test ends with: all captured, all drained, every law holds."""
+        self.await_captured()
+        self.drain()
+        report = self.check(allowance)
+        assert report.ok, report.text()
+        return report
+
+    def excuse(self, topics: Iterable[str]) -> Allowance:
+        """The allowance for a killed Connect: keyless tables among these raw topics may hold doubles."""
+        tables = self.tables()
+        return replace(Allowance(), doubled_keyless=frozenset(topic for topic in topics if not tables.by_topic[topic].key))

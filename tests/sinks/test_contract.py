@@ -1,0 +1,191 @@
+"""One contract for all sinks, on the real services: a sink holds all of a batch or raises, and the same batch is once."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from chronicle.errors import SinkRejected
+from chronicle.model.batch import Batch
+from chronicle.sinks import Sink
+from chronicle.sinks.clickhouse import ClickHouseSink
+from chronicle.sinks.clickhouse_client import connect
+from chronicle.sinks.kafka import KafkaSink
+from chronicle.sinks.memory import MemorySink
+from tests.sinks import batches
+from tests.sinks.conftest import AUDIT_RECORD_BYTES_MAX
+from tests.sinks.reading import records
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A sink under test, what it holds (event id → after image), and a batch of which it refuses one row for good."""
+
+    sink: Sink
+    held: Callable[[], dict[bytes, str | None]]
+    dead: Callable[[], set[tuple[str, int, int]]]
+    contexts: Callable[[], set[str]]
+    refused: Batch
+    refused_row: int
+
+
+def _memory(_request: pytest.FixtureRequest) -> Subject:
+    sink = MemorySink(image_bytes_max=AUDIT_RECORD_BYTES_MAX)
+    return Subject(
+        sink,
+        lambda: {key: row["after"] for key, row in sink.changes.items()},
+        lambda: set(sink.dead_letters),
+        lambda: {record["transaction_id"] for record in sink.transactions.values() if record["kind"] == "context"},
+        _too_large(),
+        2,
+    )
+
+
+def _clickhouse(request: pytest.FixtureRequest) -> Subject:
+    settings = request.getfixturevalue("clickhouse")
+    client = connect(settings, database=settings.database)
+    request.addfinalizer(client.close)
+    return Subject(
+        ClickHouseSink(settings),
+        lambda: {row[0].bytes: row[1] for row in client.query("SELECT event_id, after FROM changes FINAL").result_rows},
+        lambda: {
+            (row[0], row[1], row[2])
+            for row in client.query("SELECT topic, partition, offset FROM dead_letters FINAL").result_rows
+        },
+        lambda: {
+            row[0] for row in client.query("SELECT transaction_id FROM transaction_status WHERE context != ''").result_rows
+        },
+        batches.plain("shop", 5, states=["new", "new", "no such state"]),
+        2,
+    )
+
+
+def _kafka(request: pytest.FixtureRequest) -> Subject:
+    settings = request.getfixturevalue("kafka")
+
+    def latest() -> dict[str, bytes]:
+        return {(message.key() or b"").decode(): message.value() or b"" for message in records(settings, settings.audit_topic)}
+
+    def held() -> dict[bytes, str | None]:
+        out: dict[bytes, str | None] = {}
+        for key, value in latest().items():
+            if not key.startswith("transaction:"):
+                after = json.loads(value)["core"]["unmapped"]["after"]
+                out[uuid.UUID(key).bytes] = None if after is None else json.dumps(after, separators=(",", ":"))
+        return out
+
+    def dead() -> set[tuple[str, int, int]]:
+        found = set()
+        for message in records(settings, settings.dead_letter_topic):
+            headers = {str(header[0]): header[1] for header in list(message.headers() or []) if isinstance(header[1], bytes)}
+            where = [headers[f"chronicle.original.{part}"].decode() for part in ("topic", "partition", "offset")]
+            found.add((where[0], int(where[1]), int(where[2])))
+        return found
+
+    def contexts() -> set[str]:
+        return {key.rpartition(":")[2] for key in latest() if key.startswith("transaction:")}
+
+    return Subject(KafkaSink(settings), held, dead, contexts, _too_large(), 2)
+
+
+def _too_large() -> Batch:
+    """Incompressible, so that no compression makes it fit."""
+    noise = "".join(uuid.UUID(bytes=batches.digest(i)).hex for i in range(AUDIT_RECORD_BYTES_MAX // 16))
+    changes = [batches.change("shop", at, key=at) for at in range(5)]
+    changes[2]["after"] = json.dumps({"id": 2, "name": noise}, separators=(",", ":"))
+    return batches.batch(changes)
+
+
+@pytest.fixture(
+    params=[_memory, pytest.param(_clickhouse, marks=pytest.mark.stack), pytest.param(_kafka, marks=pytest.mark.stack)]
+)
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """Each sink in turn."""
+    made: Subject = request.param(request)
+    yield made
+    made.sink.close()
+
+
+def _expected(batch: Batch) -> dict[bytes, str | None]:
+    return dict(batch.changes.select("event_id", "after").iter_rows())
+
+
+def test_a_written_batch_is_held_whole(subject: Subject) -> None:
+    """What write returned for can be read: changes, dead letters and contexts."""
+    plain = batches.plain("shop", 30)
+    batch = Batch(
+        plain.changes,
+        plain.tables,
+        batches.transactions([batches.transaction_record("shop", "501", 1, "begin"), batches.context("shop", "501", 2)]),
+        (batches.dead_letter("shop", 77), batches.dead_letter("shop", 78, key=None, value=None, schema_id=None)),
+    )
+    subject.sink.write(batch)
+    assert subject.held() == _expected(plain)
+    assert subject.dead() == {("shop.public.customers", 0, 77), ("shop.public.customers", 0, 78)}
+    assert subject.contexts() == {"501"}
+
+
+def test_the_same_batch_twice_is_once_by_event_id(subject: Subject) -> None:
+    """Redelivery is harmless."""
+    batch = batches.plain("shop", 20)
+    subject.sink.write(batch)
+    subject.sink.write(batch)
+    assert subject.held() == _expected(batch)
+
+
+def test_parts_of_a_batch_make_the_whole(subject: Subject) -> None:
+    """A batch may come in halves, overlapping ones included."""
+    batch = batches.plain("shop", 20)
+    subject.sink.write(batch.select(10, 20))
+    subject.sink.write(batch.select(0, 15))
+    assert subject.held() == _expected(batch)
+
+
+def test_the_latest_processing_of_a_change_wins(subject: Subject) -> None:
+    """Reprocessing under another policy replaces what was there."""
+    first = batches.batch([batches.change("shop", 1)])
+    again = batches.batch([batches.change("shop", 1, after='{"id":1}', processed_at=batches.START.replace(year=2027))])
+    subject.sink.write(first)
+    subject.sink.write(again)
+    assert subject.held() == _expected(again)
+
+
+def test_an_empty_batch_is_nothing(subject: Subject) -> None:
+    """Everything of a batch may have been left out by rule."""
+    subject.sink.write(batches.batch())
+    assert subject.held() == {}
+
+
+def test_a_refused_row_is_isolated_by_halving_and_its_neighbours_go_through(subject: Subject) -> None:
+    """The engine's bisection ends at the row; the sink then holds the others and not it."""
+    batch = subject.refused
+    alone: list[int] = []
+
+    def halve(lo: int, hi: int) -> None:
+        try:
+            subject.sink.write(batch.select(lo, hi))
+        except SinkRejected:
+            if hi - lo == 1:
+                alone.append(lo)
+                return
+            middle = (lo + hi) // 2
+            halve(lo, middle)
+            halve(middle, hi)
+
+    halve(0, len(batch.changes))
+    assert alone == [subject.refused_row]
+    refused = batch.changes["event_id"][subject.refused_row]
+    assert subject.held() == {key: after for key, after in _expected(batch).items() if key != refused}
+
+
+def test_a_refusal_names_no_value(subject: Subject) -> None:
+    """Error texts leave the process as log lines."""
+    row = subject.refused_row
+    with pytest.raises(SinkRejected) as refusal:
+        subject.sink.write(subject.refused.select(row, row + 1))
+    assert "no such state" not in str(refusal.value)
+    assert refusal.value.__suppress_context__ or refusal.value.__context__ is None

@@ -1,0 +1,64 @@
+"""The local stack that tests of real components share: one per session, never the user's own."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from chronicle.dev.stack import DEFAULT_PARTS, Progress, Stack
+
+DEFAULT_PORT_BASE = 28500
+
+
+@pytest.fixture(scope="session")
+def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
+    """A running stack.
+
+    `CHRONICLE_TEST_STACK` names the directory of one that is up already and is left so (for quick development);
+    otherwise one of the tests' own is brought up (`CHRONICLE_TEST_DIR`, `CHRONICLE_TEST_PORT_BASE`) and deleted at the end.
+    The part `mysql` is not started: a test that needs it calls `stack.start("mysql")`.
+    """
+    existing = os.environ.get("CHRONICLE_TEST_STACK")
+    if existing:
+        shared = Stack(Path(existing))
+        down = [part.part for part in shared.status() if part.part in DEFAULT_PARTS and part.state != "running"]
+        if down:
+            pytest.exit(f"start {', '.join(down)} of CHRONICLE_TEST_STACK={existing} first, or unset it", returncode=2)
+        yield shared
+        return
+    base = int(os.environ.get("CHRONICLE_TEST_PORT_BASE", str(DEFAULT_PORT_BASE)))
+    directory = Path(
+        os.environ.get("CHRONICLE_TEST_DIR") or Path(tempfile.gettempdir(), f"chronicle-test-{os.getuid()}-{base}")
+    )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    # the name is fixed, so that a session finds and removes what a killed one left; the lock keeps a running one's
+    with directory.with_suffix(".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pytest.exit(f"set CHRONICLE_TEST_PORT_BASE: another test session uses the ports from {base} on", returncode=2)
+        own = Stack(directory, base)
+        own.reset()
+        reporter = pytestconfig.pluginmanager.get_plugin("terminalreporter")
+
+        def show(progress: Progress) -> None:
+            if reporter is not None and progress.step in ("fetching", "ready", "failed"):
+                reporter.write_line(f"stack: {progress.part} {progress.step} {progress.elapsed_s:.1f} s {progress.detail}")
+
+        try:
+            own.up(report=show)
+            yield own
+        finally:
+            own.reset()
+
+
+@pytest.fixture
+def unique() -> str:
+    """A name no other test has: valid at the start of a Postgres, MariaDB, Kafka or ClickHouse name; ten characters."""
+    return f"t{secrets.token_hex(4)}x"

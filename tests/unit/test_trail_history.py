@@ -1,0 +1,158 @@
+"""Changes of one row in any order become its life: what changed, from what to what, and how the old value is known."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from chronicle.trail.changes import Change
+from chronicle.trail.history import ABSENT, ColumnChange, Known, told
+from chronicle.trail.tables import TableName
+
+START = datetime(2026, 11, 23, tzinfo=UTC)
+NAME = TableName("shop", "public", "customers")
+
+
+def change(position: int, operation: str, *, entity: str = "e", **given: Any) -> Change:
+    """A change whose other facts do not matter here."""
+    at = START + timedelta(seconds=position)
+    facts: dict[str, Any] = {
+        "event_id": f"{position}-{operation}-{entity}",
+        "name": NAME,
+        "connector": "postgresql",
+        "entity": entity,
+        "operation": operation,
+        "key": {"id": 7},
+        "previous_key": None,
+        "previous_entity": None,
+        "before": None,
+        "after": None,
+        "before_known": True,
+        "changed": (),
+        "unavailable": (),
+        "epoch": 0,
+        "position": position,
+        "transaction_id": str(position),
+        "transaction_order": None,
+        "topic": str(NAME),
+        "partition": 0,
+        "offset": position,
+        "committed_at": at,
+        "captured_at": at,
+        "received_at": at,
+        "processed_at": at,
+        "inserted_at": at,
+    }
+    return Change(**{**facts, **given})
+
+
+def test_position_orders_whatever_order_they_came_in() -> None:
+    """Arrival, time and event id say nothing about order."""
+    changes = [
+        change(1, "create", after={"id": 7, "n": 1}),
+        change(2, "update", before={"id": 7, "n": 1}, after={"id": 7, "n": 2}, changed=("n",)),
+        change(3, "delete", before={"id": 7, "n": 2}),
+    ]
+    for seed in range(5):
+        random.Random(seed).shuffle(changes)
+        assert [entry.change.position for entry in told(changes)] == [1, 2, 3]
+
+
+def test_an_update_tells_only_the_columns_that_changed() -> None:
+    """From the old row that the database sent, NULL included."""
+    before, after = {"id": 7, "tier": "gold", "n": 1}, {"id": 7, "tier": None, "n": 1}
+    [entry] = told([change(1, "update", before=before, after=after, changed=("tier",))])
+    assert entry.columns == (ColumnChange("tier", "gold", None, Known.DATABASE),)
+
+
+def test_a_create_tells_every_column_and_a_delete_what_was_lost() -> None:
+    """On the side without a row there is no value, which is not NULL."""
+    row = {"id": 7, "tier": None}
+    created, deleted = told([change(1, "create", after=row), change(2, "delete", before=row)])
+    assert created.columns == (
+        ColumnChange("id", ABSENT, 7, Known.DATABASE),
+        ColumnChange("tier", ABSENT, None, Known.DATABASE),
+    )
+    assert deleted.columns == (
+        ColumnChange("id", 7, ABSENT, Known.DATABASE),
+        ColumnChange("tier", None, ABSENT, Known.DATABASE),
+    )
+
+
+def test_an_old_row_that_was_not_sent_comes_from_the_trail_and_says_so() -> None:
+    """Replica identity DEFAULT: the update is compared with what was last recorded."""
+    entries = told(
+        [
+            change(1, "create", after={"id": 7, "n": 1, "m": 5}),
+            change(2, "update", after={"id": 7, "n": 2, "m": 5}, before_known=False),
+            change(3, "delete", before={"id": 7}, before_known=False),
+        ]
+    )
+    assert entries[1].columns == (ColumnChange("n", 1, 2, Known.TRAIL),)
+    assert entries[2].columns[1:] == (ColumnChange("n", 2, ABSENT, Known.TRAIL), ColumnChange("m", 5, ABSENT, Known.TRAIL))
+
+
+def test_an_old_row_that_nobody_knows_is_unknown() -> None:
+    """Nothing is invented: the old value is absent and marked unknown."""
+    [entry] = told([change(1, "update", after={"id": 7, "n": 2}, before_known=False)])
+    assert entry.columns == (ColumnChange("id", ABSENT, 7, Known.UNKNOWN), ColumnChange("n", ABSENT, 2, Known.UNKNOWN))
+
+
+def test_a_snapshot_of_a_known_row_says_nothing_new() -> None:
+    """A second observation of the same values is marked; the first one, and one that differs, are not."""
+    row = {"id": 7, "n": 1}
+    entries = told([change(n, "snapshot", after=row if n < 3 else {"id": 7, "n": 9}) for n in (1, 2, 3)])
+    assert [entry.says_nothing_new for entry in entries] == [False, True, False]
+    assert entries[2].columns == (ColumnChange("n", 1, 9, Known.TRAIL),)
+
+
+def test_a_snapshot_after_a_delete_says_something_new() -> None:
+    """The row is there again."""
+    row = {"id": 7}
+    entries = told([change(1, "create", after=row), change(2, "delete", before=row), change(3, "snapshot", after=row)])
+    assert [entry.says_nothing_new for entry in entries] == [False, False, False]
+
+
+def test_an_unavailable_column_keeps_its_recorded_value() -> None:
+    """A large value that was not sent is not a change to nothing."""
+    entries = told(
+        [
+            change(1, "create", after={"id": 7, "big": "x" * 9, "n": 1}),
+            change(2, "update", after={"id": 7, "n": 2}, before_known=False, unavailable=("big",)),
+            change(3, "delete", before={"id": 7}, before_known=False),
+        ]
+    )
+    assert [one.column for one in entries[1].columns] == ["n"]
+    assert ("big", "x" * 9) in [(one.column, one.before) for one in entries[2].columns]
+
+
+def test_a_key_change_is_one_story_with_the_difference_only() -> None:
+    """The old key's half is marked as given up; the new key's half tells what differs, and nothing else."""
+    old = change(5, "delete", entity="old", key={"id": 3}, before={"id": 3, "n": 1})
+    new = change(5, "create", entity="e", after={"id": 7, "n": 1}, previous_key={"id": 3}, previous_entity="old")
+    entries = told([new, change(1, "create", entity="old", key={"id": 3}, after={"id": 3, "n": 1}), old])
+    assert [entry.given_up for entry in entries] == [False, True, False]
+    assert entries[2].columns == (ColumnChange("id", 3, 7, Known.DATABASE),)
+
+
+def test_a_key_change_is_compared_with_the_trail_when_the_old_row_was_not_sent() -> None:
+    """Replica identity DEFAULT: the deleted half has only its key."""
+    old = change(5, "delete", entity="old", before={"id": 3}, before_known=False)
+    new = change(5, "create", after={"id": 7, "n": 2}, previous_key={"id": 3}, previous_entity="old")
+    entries = told([change(1, "create", entity="old", after={"id": 3, "n": 1}), old, new])
+    assert entries[2].columns == (ColumnChange("id", 3, 7, Known.TRAIL), ColumnChange("n", 1, 2, Known.TRAIL))
+
+
+def test_a_truncate_counts_only_while_the_row_was_there() -> None:
+    """Before its creation and after its deletion the table's emptying is not this row's story."""
+    row = {"id": 7}
+    entries = told(
+        [
+            change(1, "truncate", entity="table"),
+            change(2, "create", after=row),
+            change(3, "truncate", entity="table"),
+            change(4, "truncate", entity="table"),
+        ]
+    )
+    assert [entry.change.position for entry in entries] == [2, 3]
