@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -20,35 +20,67 @@ FILES = (Path("chronicle.toml"), Path(".chronicle/chronicle.toml"))
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class Kafka(_Section):
     """The broker, for every client Chronicle opens."""
 
     bootstrap_servers: str = "localhost:28000"
+    """The broker."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How to connect: plain, TLS, SASL, or both."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    """Needed with SASL."""
     sasl_username: str | None = None
+    """Needed with SASL."""
     sasl_password: SecretStr | None = None
+    """Needed with SASL; by environment rather than by file."""
     ssl_ca_location: Path | None = None
+    """CA that signed the broker's certificate; none: the system's."""
     replication_factor: int = Field(1, ge=1)
     """Of the topics that `chronicle setup` creates."""
     audit_topic: str = "chronicle.audit"
+    """The record of audit, compacted."""
     audit_partitions: int = Field(4, ge=1)
     """Fixed for the life of the audit topic: a record's partition follows from its entity."""
     dead_letter_topic: str = "chronicle.dead-letters"
+    """What could not be processed: original bytes, reason in headers."""
     retry_topic: str = "chronicle.retry"
+    """Dead letters on their way back."""
+
+    def client_config(self) -> dict[str, Any]:
+        """What every confluent-kafka client of Chronicle starts from: the broker and how to be let in."""
+        options: dict[str, Any] = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "security.protocol": self.security_protocol,
+            "client.id": "chronicle",
+            "log_level": 0,  # librdkafka prints to stderr by itself; what matters comes back as errors
+        }
+        if self.sasl_mechanism:
+            options["sasl.mechanism"] = self.sasl_mechanism
+        if self.sasl_username is not None:
+            options["sasl.username"] = self.sasl_username
+        if self.sasl_password is not None:
+            options["sasl.password"] = self.sasl_password.get_secret_value()
+        if self.ssl_ca_location is not None:
+            options["ssl.ca.location"] = str(self.ssl_ca_location)
+        return options
 
 
 class Registry(_Section):
     """A schema registry that speaks Confluent's API (Apicurio: `/apis/ccompat/v7`)."""
 
     url: str = "http://localhost:28002/apis/ccompat/v7"
+    """The registry."""
     username: str | None = None
+    """For basic authentication."""
     password: SecretStr | None = None
+    """For basic authentication; by environment rather than by file."""
     ca_location: Path | None = None
+    """CA that signed the server's certificate; none: the system's."""
     timeout_s: float = Field(10.0, gt=0)
+    """For one request."""
     unknown_id_wait_s: float = Field(5.0, ge=0)
     """How long an id the registry does not know is asked for again before its records become dead letters."""
 
@@ -57,20 +89,32 @@ class ClickHouse(_Section):
     """The analytics store, over HTTP."""
 
     url: str = "http://localhost:28006"
+    """The store."""
     username: str = "default"
+    """Needs INSERT, SELECT, CREATE and ALTER in both databases."""
     password: SecretStr = SecretStr("")
+    """By environment rather than by file."""
     database: str = "chronicle"
+    """Changes, transactions, dead letters."""
+    cluster: str | None = None
+    """Name of a ClickHouse cluster: tables are Replicated… and made ON CLUSTER. None: a single server."""
     mirror_database: str = "mirror"
+    """One typed table per captured table."""
     ca_location: Path | None = None
+    """CA that signed the server's certificate; none: the system's."""
     timeout_s: float = Field(60.0, gt=0)
+    """For one insert or query."""
 
 
 class Connect(_Section):
     """Kafka Connect's REST interface, and where the connector files are."""
 
     url: str = "http://localhost:28003"
+    """Connect's REST interface."""
     username: str | None = None
+    """For basic authentication."""
     password: SecretStr | None = None
+    """For basic authentication; by environment rather than by file."""
     directory: Path = Path("connectors")
     """Holds `templates/` and one `<source>.toml` per source."""
     environment: dict[str, SecretStr] = Field(default_factory=dict)
@@ -82,27 +126,37 @@ class Worker(_Section):
     """The stream worker."""
 
     group: str = "chronicle"
+    """Consumer group; workers of one group share the partitions."""
     sources: tuple[str, ...] = ()
     """Topic prefixes to read; empty: one per file in `connect.directory`."""
     instance_id: str | None = None
     """Static group membership: a killed worker comes back without a rebalance for the others."""
     batch_rows_max: int = Field(20_000, ge=1)
+    """A batch is flushed at this many rows …"""
     flush_interval_ms: int = Field(250, ge=1)
+    """… or after this time, whichever comes first."""
     in_flight_rows_max: int = Field(60_000, ge=1)
+    """No more is fetched while this many rows are not acknowledged …"""
     in_flight_bytes_max: int = Field(256 * 1024 * 1024, ge=1)
+    """… or this many bytes."""
     discovery_interval_s: float = Field(10.0, gt=0)
+    """How often new topics of the sources are looked for."""
     dead_letter_share_max: float = Field(0.5, gt=0, le=1)
     """A batch of at least `dead_letter_rows_min` rows with more than this share of dead letters stops the worker."""
     dead_letter_rows_min: int = Field(100, ge=1)
+    """Smaller batches never stop it for that."""
     stall_timeout_s: float = Field(120.0, gt=0)
     """Lag, no progress and no declared retry for this long: the watchdog ends the process, unacknowledged."""
     accept_gap: bool = False
     """Go on although records between the committed offset and the log's start are gone."""
     http_host: str = "127.0.0.1"
+    """Where /healthz, /readyz and /metrics listen."""
     http_port: int = Field(28007, ge=0, le=65535)
+    """Its port; 0: any free one."""
     failpoint: str = ""
     """For tests only: the process kills itself there (before_sinks, between_sinks, before_ack, rebalance)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """From which level on log lines are written to standard error."""
 
 
 class Settings(BaseSettings):
@@ -113,6 +167,7 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         extra="forbid",
         frozen=True,
+        use_attribute_docstrings=True,
         nested_model_default_partial_update=True,
     )
 

@@ -15,7 +15,6 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 
 from chronicle.config import Kafka
 from chronicle.errors import ChronicleError, ConfigError, TransientError
-from chronicle.sinks.kafka import client_config
 
 LETTER = "chronicle.dead-letter."
 ORIGINAL = "chronicle.original."
@@ -94,7 +93,7 @@ def read(kafka: Kafka, since: datetime | None = None) -> Iterator[Letter]:
         TransientError: the broker does not answer.
     """
     settings = {
-        **client_config(kafka),
+        **kafka.client_config(),
         "group.id": "chronicle-dead-letters",  # never joined: partitions are assigned, nothing is committed
         "enable.auto.commit": False,
         "enable.partition.eof": True,
@@ -173,7 +172,7 @@ def replay(
 def _producer(kafka: Kafka) -> Producer:
     return Producer(
         {
-            **client_config(kafka),
+            **kafka.client_config(),
             "enable.idempotence": True,
             "compression.type": "zstd",
             "message.max.bytes": 16 * 1024 * 1024,

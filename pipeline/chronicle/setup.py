@@ -25,8 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs m
 from chronicle import config
 from chronicle.errors import ConfigError, TransientError
 from chronicle.sinks.clickhouse_client import connect
-from chronicle.sinks.engines import SINGLE_SERVER, Engines
-from chronicle.sinks.kafka import RECORD_BYTES_MAX, client_config
+from chronicle.sinks.kafka import RECORD_BYTES_MAX
 from chronicle.sinks.migrations import migrate
 
 KEY_BYTES = 32
@@ -59,9 +58,7 @@ class Topic:
     settings: dict[str, str]
 
 
-def run(
-    settings: config.Settings, report: Callable[[Step], None] = lambda _: None, *, engines: Engines = SINGLE_SERVER
-) -> list[Step]:
+def run(settings: config.Settings, report: Callable[[Step], None] = lambda _: None) -> list[Step]:
     """Make what is missing, put settings right, and leave the rest; calls `report` after each step.
 
     Raises:
@@ -80,7 +77,7 @@ def run(
         done(step)
     client = connect(settings.clickhouse)
     try:
-        for applied in migrate(client, settings.clickhouse, engines):
+        for applied in migrate(client, settings.clickhouse):
             done(Step("table", applied.name, "created" if applied.action == "applied" else "present"))
     finally:
         client.close()
@@ -164,7 +161,7 @@ def _ensure_key(settings: config.Settings) -> Step:
 
 
 def _ensure_topics(kafka: config.Kafka) -> list[Step]:
-    admin = AdminClient(client_config(kafka))
+    admin = AdminClient(kafka.client_config())
     try:
         existing = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
         return [

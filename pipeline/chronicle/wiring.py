@@ -106,7 +106,6 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     Raises:
         ConfigError: the first thing to correct before a start can succeed.
     """
-    from chronicle.sinks.kafka import client_config
     from chronicle.worker.failpoint import Failpoint
     from chronicle.worker.order import PositionGuard
     from chronicle.worker.run import Job
@@ -123,7 +122,7 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         kafka=kafka,
         worker=settings.worker,
         engine=engine,
-        broker=Broker(client_config(kafka)),
+        broker=Broker(kafka.client_config()),
         status=status,
         metrics=metrics,
         sources=tuple(each.name for each in sources(settings)),

@@ -41,16 +41,11 @@ def register(registry_url: str, subject: str, schema: str) -> int:
 
 def create_topics(kafka: str, topics: list[str], partitions: int) -> None:
     """Create topics and wait until the broker says they are there."""
-    made = AdminClient({"bootstrap.servers": kafka}).create_topics(
+    admin = AdminClient({"bootstrap.servers": kafka})  # bound: its futures end with it
+    made = admin.create_topics(
         [NewTopic(topic, partitions, 1, config={"max.message.bytes": "10485760"}) for topic in topics], operation_timeout=30
     )
     for future in made.values():
-        future.result(30)
-
-
-def delete_topics(kafka: str, topics: list[str]) -> None:
-    """Remove topics and wait until the broker has accepted it."""
-    for future in AdminClient({"bootstrap.servers": kafka}).delete_topics(topics, operation_timeout=30).values():
         future.result(30)
 
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import httpx
 
+from chronicle.config import Settings
+
 _NEVER = threading.Event()
 
 
@@ -33,6 +35,26 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def environment(settings: Settings) -> dict[str, str]:
+    """The settings that a test changes, as variables for a process of its own."""
+    values = {
+        "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
+        "KAFKA__AUDIT_TOPIC": settings.kafka.audit_topic,
+        "KAFKA__DEAD_LETTER_TOPIC": settings.kafka.dead_letter_topic,
+        "KAFKA__RETRY_TOPIC": settings.kafka.retry_topic,
+        "REGISTRY__URL": settings.registry.url,
+        "CLICKHOUSE__URL": settings.clickhouse.url,
+        "CLICKHOUSE__DATABASE": settings.clickhouse.database,
+        "CLICKHOUSE__MIRROR_DATABASE": settings.clickhouse.mirror_database,
+        "CONNECT__URL": settings.connect.url,
+        "CONNECT__DIRECTORY": str(settings.connect.directory),
+        "WORKER__GROUP": settings.worker.group,
+        "WORKER__DISCOVERY_INTERVAL_S": str(settings.worker.discovery_interval_s),
+        "IDENTITY_KEY_FILE": str(settings.identity_key_file),
+    }
+    return {f"CHRONICLE_{key}": value for key, value in values.items()}
+
+
 class WorkerProcess:
     """One `chronicle worker`. Its log is a file, shown in the error when it ends otherwise than it should."""
 
@@ -40,10 +62,10 @@ class WorkerProcess:
         self.port = free_port()
         self.log = directory / f"{name}.log"
         command = [str(Path(sys.executable).with_name("chronicle")), "worker", *options]
-        environment = {**os.environ, **settings, "CHRONICLE_WORKER__HTTP_PORT": str(self.port)}
+        variables = {**os.environ, **settings, "CHRONICLE_WORKER__HTTP_PORT": str(self.port)}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, env=environment, cwd=directory, stdout=log, stderr=log, start_new_session=True
+                command, env=variables, cwd=directory, stdout=log, stderr=log, start_new_session=True
             )
 
     @property

@@ -16,16 +16,17 @@ from confluent_kafka.admin import AdminClient
 from chronicle import setup
 from chronicle.capture.apply import Deployment, apply, delete
 from chronicle.capture.connect import ConnectClient
-from chronicle.capture.sources import KEYS, load_source
+from chronicle.capture.sources import load_source
 from chronicle.config import ClickHouse, Connect, Kafka, Registry, Settings, Worker
 from chronicle.dev.stack import Stack
+from chronicle.errors import ConfigError
 from chronicle.sinks.clickhouse_client import connect
 from tests.faults import load
 from tests.faults.catalog import Tables
 from tests.faults.checker import Allowance, check
 from tests.faults.expectation import expected, snapshot_rows
 from tests.faults.observation import AuditRecord, DeadLetter, Observation, TruthRow
-from tests.faults.processes import WorkerProcess, until
+from tests.faults.processes import WorkerProcess, environment, until
 from tests.faults.raw import RawTopics, TopicReader
 from tests.faults.report import Report
 from tests.faults.workload_mariadb import MariadbWorkload
@@ -49,7 +50,7 @@ class World:
         self.raw = RawTopics(stack.kafka, stack.registry_url)
         self.audit: list[AuditRecord] = []
         self.audit_reader = TopicReader(stack.kafka)
-        self.workers = 0
+        self.workers: list[WorkerProcess] = []
         self.last: tuple[Tables, list[TruthRow], Observation] | None = None
         self._create_databases()
         self.postgres = PostgresWorkload(stack.postgres_dsn(self.databases[0]), self.sources[0], seed)
@@ -74,22 +75,7 @@ class World:
     @property
     def environment(self) -> dict[str, str]:
         """The settings as a worker process reads them."""
-        values = {
-            "KAFKA__BOOTSTRAP_SERVERS": self.settings.kafka.bootstrap_servers,
-            "KAFKA__AUDIT_TOPIC": self.settings.kafka.audit_topic,
-            "KAFKA__DEAD_LETTER_TOPIC": self.settings.kafka.dead_letter_topic,
-            "KAFKA__RETRY_TOPIC": self.settings.kafka.retry_topic,
-            "REGISTRY__URL": self.settings.registry.url,
-            "CLICKHOUSE__URL": self.settings.clickhouse.url,
-            "CLICKHOUSE__DATABASE": self.settings.clickhouse.database,
-            "CLICKHOUSE__MIRROR_DATABASE": self.settings.clickhouse.mirror_database,
-            "CONNECT__URL": self.settings.connect.url,
-            "CONNECT__DIRECTORY": str(self.settings.connect.directory),
-            "WORKER__GROUP": self.settings.worker.group,
-            "WORKER__DISCOVERY_INTERVAL_S": str(self.settings.worker.discovery_interval_s),
-            "IDENTITY_KEY_FILE": str(self.settings.identity_key_file),
-        }
-        return {f"CHRONICLE_{key}": value for key, value in values.items()}
+        return environment(self.settings)
 
     # -- up and down ---------------------------------------------------------------------------------------------------
 
@@ -123,8 +109,7 @@ class World:
             lines = [f'template = "{kind}"', f"tables = {[f'{schema}.{table.name}' for table in tables]!r}"]
             if kind == "postgres":
                 lines.append(f'unavailable_value_placeholder = "{PLACEHOLDER}"')
-                if "full_identity" in KEYS:
-                    lines.append(f"full_identity = {[f'{schema}.{table.name}' for table in tables if table.full]!r}")
+                lines.append(f"full_identity = {[f'{schema}.{table.name}' for table in tables if table.full]!r}")
             lines += ["[database]", f'name = "{name}"']
             lines += [f'{key} = "${{env:{prefix}_DB_{key.upper()}}}"' for key in ("host", "port", "user", "password")]
             (directory / f"{source}.toml").write_text("\n".join(lines) + "\n")
@@ -161,15 +146,33 @@ class World:
 
     def write(self, transactions: int) -> None:
         """Work in both databases, in turns."""
-        for _ in range(max(1, transactions // 20)):
-            self.postgres.run(20)
-            self.mariadb.run(20)
+        for done in range(0, transactions, 20):
+            self.postgres.run(min(20, transactions - done))
+            self.mariadb.run(min(20, transactions - done))
 
     def worker(self, *options: str, **settings: str) -> WorkerProcess:
         """Start a worker; `settings` like FAILPOINT="before_ack" go into its section."""
-        self.workers += 1
         more = {f"CHRONICLE_WORKER__{name}": value for name, value in settings.items()}
-        return WorkerProcess(self.directory, self.environment | more, f"worker-{self.workers:03d}", *options)
+        started = WorkerProcess(self.directory, self.environment | more, f"worker-{len(self.workers):03d}", *options)
+        self.workers.append(started)
+        return started
+
+    def end_workers(self) -> None:
+        """What a failed test left running."""
+        for worker in self.workers:
+            worker.kill()
+
+    def revive(self, part: str) -> None:
+        """Start a part of the stack that was killed; its port may be held for a moment by connections that end."""
+
+        def started() -> bool:
+            try:
+                self.stack.start(part)
+            except ConfigError:
+                return False
+            return True
+
+        until(started, 60, f"{part} is back")
 
     def drain(self, deadline_s: float = 120) -> None:
         """Process everything there is with one fresh worker."""
@@ -181,10 +184,7 @@ class World:
 
     def tables(self) -> Tables:
         """The captured tables as they are now."""
-        tables = [*self.postgres.tables(), *self.mariadb.tables()]
-        if "full_identity" not in KEYS:
-            tables = [replace(table, full=False) if table.source == self.sources[0] else table for table in tables]
-        return Tables({table.topic: table for table in tables})
+        return Tables({table.topic: table for table in (*self.postgres.tables(), *self.mariadb.tables())})
 
     def truth(self) -> list[TruthRow]:
         """Everything that was written."""
@@ -214,6 +214,13 @@ class World:
         with self.clickhouse() as client:
             statement = f"SELECT uniqExact(event_id) FROM {self.settings.clickhouse.database}.changes"
             until(lambda: load.count(client, statement) >= wanted, deadline_s, f"{wanted} changes in ClickHouse", every_s=0.3)
+
+    def held(self) -> tuple[int, int]:
+        """Different events in ClickHouse and in the audit topic now."""
+        self.audit += load.audit(self.audit_reader, self.settings.kafka.audit_topic)
+        with self.clickhouse() as client:
+            stored = load.count(client, f"SELECT uniqExact(event_id) FROM {self.settings.clickhouse.database}.changes")
+        return stored, len({record.event_id for record in self.audit})
 
     def observe(self, tables: Tables) -> Observation:
         """Everything that came out until now."""

@@ -11,7 +11,6 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from chronicle import config
 from chronicle.dev.stack import Stack
 from chronicle.sinks.clickhouse_client import connect
-from chronicle.sinks.kafka import client_config
 from chronicle.sinks.migrations import migrate
 
 AUDIT_RECORD_BYTES_MAX = 100_000
@@ -44,7 +43,7 @@ def kafka(stack: Stack, unique: str) -> Iterator[config.Kafka]:
     settings = config.Kafka(
         bootstrap_servers=stack.kafka, audit_topic=f"{unique}.audit", audit_partitions=3, dead_letter_topic=f"{unique}.dead"
     )
-    admin = AdminClient(client_config(settings))
+    admin = AdminClient(settings.client_config())
     limits = {"max.message.bytes": str(AUDIT_RECORD_BYTES_MAX), "cleanup.policy": "compact"}
     new = [
         NewTopic(settings.audit_topic, settings.audit_partitions, 1, config=limits),

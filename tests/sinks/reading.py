@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from chronicle import config
-from chronicle.sinks.kafka import client_config
 
 _DEADLINE_S = 30.0
 
@@ -15,15 +14,15 @@ _DEADLINE_S = 30.0
 def records(kafka: config.Kafka, topic: str) -> list[Message]:
     """All records of the topic, partition by partition up to the end it has now."""
     consumer = Consumer(
-        client_config(kafka) | {"group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": False}
+        kafka.client_config() | {"group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": False}
     )
     found: list[Message] = []
     try:
         partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
-        ends = {number: consumer.get_watermark_offsets(TopicPartition(topic, number), timeout=10)[1] for number in partitions}
+        deadline = time.monotonic() + _DEADLINE_S
+        ends = {number: _end(consumer, TopicPartition(topic, number), deadline) for number in partitions}
         consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
         left = {number for number, end in ends.items() if end}
-        deadline = time.monotonic() + _DEADLINE_S
         while left:
             assert time.monotonic() < deadline, f"partitions {left} of {topic} were not read to their end"
             message = consumer.poll(1.0)
@@ -36,3 +35,14 @@ def records(kafka: config.Kafka, topic: str) -> list[Message]:
     finally:
         consumer.close()
     return found
+
+
+def _end(consumer: Consumer, partition: TopicPartition, deadline: float) -> int:
+    """The offset after the last record; a topic just made may have no leader yet."""
+    while True:
+        try:
+            return int(consumer.get_watermark_offsets(partition, timeout=10)[1])
+        except KafkaException as error:
+            if not error.args[0].retriable() or time.monotonic() > deadline:
+                raise
+            consumer.poll(0.1)

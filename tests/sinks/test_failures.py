@@ -13,7 +13,7 @@ from chronicle import config
 from chronicle.errors import ConfigError, TransientError
 from chronicle.sinks import migrations
 from chronicle.sinks.clickhouse import ClickHouseSink, connect
-from chronicle.sinks.kafka import KafkaSink, client_config
+from chronicle.sinks.kafka import KafkaSink
 from tests.sinks import batches
 from tests.sinks.reading import records
 
@@ -143,7 +143,7 @@ def test_every_kafka_client_gets_the_security_settings() -> None:
     secure = config.Kafka(
         security_protocol="SASL_SSL", sasl_mechanism="SCRAM-SHA-512", sasl_username="u", sasl_password=SecretStr("p")
     )
-    found = client_config(secure)
+    found = secure.client_config()
     assert {name: found[name] for name in ("security.protocol", "sasl.mechanism", "sasl.username", "sasl.password")} == {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": "SCRAM-SHA-512",

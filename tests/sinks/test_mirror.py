@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from clickhouse_connect.driver.client import Client
 
 from chronicle import config
-from chronicle.model.batch import MirrorColumn
+from chronicle.model.batch import MirrorColumn, TableRows
 from chronicle.sinks.clickhouse import ClickHouseSink
 from chronicle.sinks.mirror_names import current_name, mirror_name
 from tests.sinks import batches
@@ -315,3 +316,19 @@ def test_the_best_and_latest_context_of_a_transaction_is_kept(sink: ClickHouseSi
         sink.write(batches.batch(records=[each]))
     found = store.query("SELECT context, rung FROM transaction_status ORDER BY transaction_id").result_rows
     assert [tuple(row) for row in found] == [('{"actor":"message"}', "message"), ('{"actor":"second"}', "table")]
+
+
+def test_a_null_over_a_time_out_of_range_can_be_read_by_any_client(customers: Mirror) -> None:
+    """What lies under a NULL is zero: a client that converts before it looks for NULL must not fail on it."""
+    columns = (ID, MirrorColumn("seen", "Nullable(DateTime64(6, 'UTC'))"), MirrorColumn("day", "Nullable(Date32)"))
+    kinds: dict[str, Any] = {"seen": pl.Datetime("us", "UTC"), "day": pl.Date}
+    rows = batches.mirror("shop", [{"_row": 0, "id": 1}, {"_row": 1, "id": 2}], columns=columns, dtypes=kinds)
+    beyond = pl.DataFrame({"seen": [2**62, 0], "day": [2**30, 0]}, schema={"seen": pl.Int64, "day": pl.Int32})
+    hidden = beyond.select(
+        pl.when(pl.col(name) == 0).then(pl.col(name)).cast(kinds[name]).alias(name) for name in beyond.columns
+    )
+    frame = rows.frame.with_columns(hidden["seen"], hidden["day"])
+    tables = [TableRows("shop", "public", "customers", columns, frame)]
+    customers.sink.write(batches.batch([batches.change("shop", 1, key=1), batches.change("shop", 2, key=2)], tables))
+    epoch = datetime(1970, 1, 1)
+    assert customers.rows("id, seen, day") == [(1, None, None), (2, epoch, epoch.date())]

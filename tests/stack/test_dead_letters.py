@@ -26,7 +26,7 @@ from chronicle.model.columns import CHANGES, TRANSACTIONS, empty
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
 from chronicle.sinks.clickhouse import ClickHouseSink
 from chronicle.sinks.clickhouse_client import connect
-from chronicle.sinks.kafka import KafkaSink, client_config
+from chronicle.sinks.kafka import KafkaSink
 from chronicle.trail import letters
 from chronicle.worker.replay import restore
 
@@ -52,7 +52,7 @@ def settings(stack: Stack, unique: str, tmp_path: Path) -> Iterator[Settings]:
     )
     setup.run(found)
     yield found
-    AdminClient(client_config(found.kafka)).delete_topics(
+    AdminClient(found.kafka.client_config()).delete_topics(
         [found.kafka.audit_topic, found.kafka.dead_letter_topic, found.kafka.retry_topic]
     )
     client = connect(found.clickhouse)
@@ -90,7 +90,7 @@ def sink(settings: Settings, *failed: DeadLetter, at: float | None = None) -> No
 
 def retried(settings: Settings) -> list[Chunk]:
     """What a worker reads from the retry topic, with its original coordinates."""
-    consumer = Consumer({**client_config(settings.kafka), "group.id": "test", "enable.partition.eof": True})
+    consumer = Consumer({**settings.kafka.client_config(), "group.id": "test", "enable.partition.eof": True})
     consumer.assign([TopicPartition(settings.kafka.retry_topic, 0, 0)])
     found = []
     while True:

@@ -20,14 +20,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs m
     ConfigResource,
     ResourceType,
 )
-from tests.sinks import batches
 
 from chronicle import config, setup
 from chronicle.dev.stack import Stack
 from chronicle.errors import ConfigError, TransientError
 from chronicle.sinks.clickhouse import ClickHouseSink
 from chronicle.sinks.clickhouse_client import connect
-from chronicle.sinks.kafka import client_config
+from tests.sinks import batches
 
 pytestmark = pytest.mark.stack
 
@@ -52,7 +51,7 @@ def settings(stack: Stack, unique: str, tmp_path: Path) -> Iterator[config.Setti
     for database in (unique, f"{unique}_mirror"):
         client.command(f"DROP DATABASE IF EXISTS `{database}`")
     client.close()
-    admin = AdminClient(client_config(made.kafka))
+    admin = AdminClient(made.kafka.client_config())
     present = [topic.name for topic in setup.topics(made.kafka) if topic.name in admin.list_topics(timeout=10).topics]
     if present:
         for gone in admin.delete_topics(present, request_timeout=30).values():
@@ -78,7 +77,7 @@ def test_setup_makes_everything_once_and_the_second_run_changes_nothing(settings
 def test_topics_are_as_the_design_wants_them_and_a_drifted_setting_is_put_right(settings: config.Settings) -> None:
     """Compaction of the audit topic, 30 days and larger records for dead letters."""
     setup.run(settings)
-    admin = AdminClient(client_config(settings.kafka))
+    admin = AdminClient(settings.kafka.client_config())
 
     def described(topic: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, topic)

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from tests.stack.debezium_records import Table
-from tests.stack.worker_process import Broker, WorkerProcess, probe, until
 
 from chronicle import config
 from chronicle.dev.stack import Stack
 from chronicle.setup import run as run_setup
 from chronicle.sinks.clickhouse_client import connect
+from tests.stack.debezium_records import Table
+from tests.stack.worker_process import Broker, WorkerProcess, probe, until
 
 pytestmark = pytest.mark.stack
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.stack.worker_process import Broker, Coordinates, WorkerProcess, probe, until
 
 from chronicle.dev.stack import Stack
+from tests.stack.worker_process import Broker, Coordinates, WorkerProcess, probe, until
 
 pytestmark = pytest.mark.stack
 

@@ -14,10 +14,10 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.sinks import batches
 
 from chronicle.codec import audit
 from chronicle.model.columns import CHANGES
+from tests.sinks import batches
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 OPERATIONS = ("snapshot", "create", "update", "delete", "truncate")

@@ -21,22 +21,6 @@ FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "del
 SIGNALS = {"retention.ms": "604800000", "cleanup.policy": "delete"}
 
 
-def client_options(settings: Kafka) -> dict[str, Any]:
-    """`Settings.kafka` in librdkafka's words."""
-    options: dict[str, Any] = {
-        "bootstrap.servers": settings.bootstrap_servers,
-        "security.protocol": settings.security_protocol,
-        "log_level": 2,
-    }
-    if settings.sasl_mechanism is not None:
-        options["sasl.mechanism"] = settings.sasl_mechanism
-        options["sasl.username"] = settings.sasl_username or ""
-        options["sasl.password"] = settings.sasl_password.get_secret_value() if settings.sasl_password else ""
-    if settings.ssl_ca_location is not None:
-        options["ssl.ca.location"] = str(settings.ssl_ca_location)
-    return options
-
-
 def prepare(settings: Kafka, source: Source) -> list[str]:
     """Create the topics that must be there before the connector is, one partition each; returns those that were new.
 
@@ -49,7 +33,7 @@ def prepare(settings: Kafka, source: Source) -> list[str]:
     wanted = {source.signal_topic: SIGNALS}
     if source.schema_history_topic is not None:
         wanted[source.schema_history_topic] = FOREVER
-    admin = AdminClient(client_options(settings))
+    admin = AdminClient(settings.client_config())
     topics = [NewTopic(name, 1, settings.replication_factor, config=config) for name, config in wanted.items()]
     created = []
     for name, future in admin.create_topics(topics, operation_timeout=TIMEOUT_S, request_timeout=TIMEOUT_S).items():
@@ -71,7 +55,7 @@ def remove(settings: Kafka, source: Source) -> list[str]:
     Raises:
         TransientError: the broker is not reachable.
     """
-    admin = AdminClient(client_options(settings))
+    admin = AdminClient(settings.client_config())
     history = f"chronicle.schema-history.{source.name}."
     try:
         present = admin.list_topics(timeout=TIMEOUT_S).topics
@@ -108,7 +92,7 @@ def request_snapshot(settings: Kafka, source: Source, tables: Sequence[str], con
         data["additional-conditions"] = [{"data-collection": table, "filter": condition} for table in tables]
     signal = {"id": str(uuid.uuid4()), "type": "execute-snapshot", "data": data}
     failures: list[str] = []
-    producer = Producer({**client_options(settings), "enable.idempotence": True, "message.timeout.ms": int(TIMEOUT_S * 1000)})
+    producer = Producer({**settings.client_config(), "enable.idempotence": True, "message.timeout.ms": int(TIMEOUT_S * 1000)})
     producer.produce(
         source.signal_topic,
         key=source.name.encode(),

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bars
 from rich.progress import SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
+from chronicle.cli import demo as _demo
 from chronicle.cli.terminal import command, err, out, print_json
 from chronicle.dev import processes
 from chronicle.dev.stack import DEFAULT_PARTS, PARTS, PartStatus, Progress, Stack
@@ -215,6 +216,9 @@ def showing() -> Iterator[Callable[[Progress], None]]:
 
 def _line(progress: Progress) -> str:
     return f"{progress.part:<11} {progress.step:<9} {progress.elapsed_s:5.1f} s  {progress.detail}".rstrip()
+
+
+app.command(epilog=_demo.EPILOG)(_demo.demo)
 
 
 if __name__ == "__main__":

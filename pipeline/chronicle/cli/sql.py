@@ -31,7 +31,8 @@ def sql(
 ) -> None:
     """Ask ClickHouse.
 
-    The trail is in `chronicle.changes` (read it with FINAL), captured tables as they are now in `mirror.…_current`.
+    The trail is in `chronicle.changes` (read it with FINAL), captured tables as they are now in
+    `mirror.<source>__<schema>__<table>__current`.
     """
     from chronicle.trail import query
 

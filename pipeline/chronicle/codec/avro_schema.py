@@ -172,5 +172,5 @@ class _AvroWalk:
         semantic = schema.get("connect.name")
         if semantic is None and schema.get("logicalType") == "decimal" and schema["type"] == "bytes":
             semantic = DECIMAL  # a producer that is not Connect
-            params |= {"scale": str(schema.get("scale", 0)), "connect.decimal.precision": str(schema["precision"])}
+            params |= {"scale": str(schema.get("scale", 0)), "connect.decimal.precision": str(schema.get("precision", ""))}
         return {"semantic": semantic, "nullable": False, "params": params}

@@ -30,11 +30,13 @@ class Family(StrEnum):
 
 
 def family_of(schema: WriterSchema) -> Family | None:
-    """The family whose fields the envelope's source block has; None: a connector that Chronicle does not know."""
-    try:
-        fields = {field.name for field in schema["source"].fields}
-    except KeyError:
+    """The family whose fields the envelope's source block has; None: no envelope of a connector that Chronicle knows."""
+    blocks = {column.name: column for column in schema.columns}
+    if not {"before", "after", "source", "op"} <= blocks.keys() or blocks["op"].dtype != pl.String:
         return None
+    if blocks["before"].dtype != blocks["after"].dtype:
+        return None
+    fields = {field.name for field in blocks["source"].fields}
     if {"lsn", "sequence"} <= fields:
         return Family.POSTGRES
     return Family.BINLOG if {"file", "pos"} <= fields else None
@@ -156,7 +158,7 @@ class Plan:
             ValueError: the schema is no envelope of a known connector.
         """
         family = family_of(schema)
-        if family is None or schema.row is None:
+        if family is None:
             raise ValueError("no envelope of a known connector")
         self.family = family
         self._trust = trust
@@ -170,7 +172,7 @@ class Plan:
         self._doubtful = family is Family.POSTGRES and trust is FULL
         # with REPLICA IDENTITY FULL the database sends every value
         self._tests = _placeholder_tests(new, spec) if family is Family.POSTGRES and trust is not FULL else {}
-        given, now = pl.col("before").is_not_null(), pl.col("after").is_not_null()
+        given, now = _given("before", old), _given("after", new)
         self._exprs = [
             given.alias("b?"),
             now.alias("a?"),
@@ -252,6 +254,11 @@ class Plan:
     def _replaced(self, columns: Sequence[Column], value: Callable[[str], pl.Expr]) -> dict[str, pl.Expr]:
         marks = {column.name: self._filtered[column.name] for column in columns if column.name in self._filtered}
         return {name: pl.when(value(name).is_not_null()).then(pl.lit(mark)) for name, mark in marks.items()}
+
+
+def _given(block: str, columns: Sequence[Column]) -> pl.Expr:
+    """Whether the row is there; never, where the block is no record (JSON without a schema: null throughout, or garbage)."""
+    return pl.col(block).is_not_null() if columns else pl.col("op").is_null() & pl.lit(False)
 
 
 def _placeholder_tests(columns: Sequence[Column], spec: SourceSpec) -> dict[str, pl.Expr]:

@@ -25,8 +25,8 @@ class Flat:
     table: pl.DataFrame
     """All columns: those of the decoder's frame, and one per field of a block (`after.id` → `a:id`)."""
     rows: pl.DataFrame | None
-    """Old rows, and under them the new ones, with the table's own column names; null where there is none. None when the
-    two do not have the same columns."""
+    """Old rows, and under them the new ones, with the table's own column names; null where there is none. None when they
+    are no records: null throughout in JSON without a schema, as for truncates."""
 
 
 def flat(frame: pl.DataFrame, schema: WriterSchema) -> Flat:
@@ -46,10 +46,10 @@ def flat(frame: pl.DataFrame, schema: WriterSchema) -> Flat:
 
 @lru_cache(maxsize=4096)
 def _layout(schema: WriterSchema) -> tuple[tuple[str, ...], bool]:
-    """The blocks that are records, and whether old and new rows have the same columns."""
+    """The blocks that are records, and whether old and new rows are (then they have the same columns)."""
     dtypes = schema.frame_schema()
     blocks = tuple(block for block in BLOCKS if isinstance(dtypes.get(block), pl.Struct))
-    return blocks, {"before", "after"} <= set(blocks) and dtypes["before"] == dtypes["after"]
+    return blocks, {"before", "after"} <= set(blocks)
 
 
 def before(name: str) -> pl.Expr:

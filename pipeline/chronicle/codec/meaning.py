@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from chronicle.codec import numbers, times
+from chronicle.codec import documents, numbers, times
 from chronicle.codec.columns import DECIMAL, DECIMAL_DIGITS_MAX, VARIABLE_SCALE_DECIMAL, Column
 
 Make = Callable[[pl.Expr], pl.Expr]
@@ -47,18 +47,26 @@ def _text(clickhouse: str = "String", text: Make = _same) -> Meaning:
     return Meaning(clickhouse, text, value=text)
 
 
-def _parsed(clickhouse: str, text: Make, value: Make) -> Meaning:
-    return Meaning(clickhouse, text, value=value, fits=lambda source: value(source).is_not_null())
+def _parsed(clickhouse: str, text: Make, value: Make, fits: Make | None = None) -> Meaning:
+    return Meaning(clickhouse, text, value=value, fits=fits or (lambda source: value(source).is_not_null()))
+
+
+def _instant(clickhouse: str, unit: times.Unit) -> Meaning:
+    return _parsed(clickhouse, times.instant_text(unit), times.instant_value(unit), times.instant_fits(unit))
+
+
+def _is_uuid(text: pl.Expr) -> pl.Expr:
+    return text.str.len_bytes() == 36
 
 
 _BY_NAME: Mapping[str, Meaning] = {
-    "io.debezium.time.Date": _parsed("Date32", times.date_text, times.date_value),
-    "org.apache.kafka.connect.data.Date": _parsed("Date32", times.date_text, times.date_value),
+    "io.debezium.time.Date": _parsed("Date32", times.date_text, times.date_value, times.date_fits),
+    "org.apache.kafka.connect.data.Date": _parsed("Date32", times.date_text, times.date_value, times.date_fits),
     "io.debezium.time.IsoDate": _parsed("Date32", times.iso_date_text, times.iso_date_value),
-    "io.debezium.time.Timestamp": _parsed(_DATE_TIME, times.instant_text("ms"), times.instant_value("ms")),
-    "org.apache.kafka.connect.data.Timestamp": _parsed(_DATE_TIME, times.instant_text("ms"), times.instant_value("ms")),
-    "io.debezium.time.MicroTimestamp": _parsed(_DATE_TIME, times.instant_text("us"), times.instant_value("us")),
-    "io.debezium.time.NanoTimestamp": _parsed("DateTime64(9, 'UTC')", times.instant_text("ns"), times.instant_value("ns")),
+    "io.debezium.time.Timestamp": _instant(_DATE_TIME, "ms"),
+    "org.apache.kafka.connect.data.Timestamp": _instant(_DATE_TIME, "ms"),
+    "io.debezium.time.MicroTimestamp": _instant(_DATE_TIME, "us"),
+    "io.debezium.time.NanoTimestamp": _instant("DateTime64(9, 'UTC')", "ns"),
     "io.debezium.time.ZonedTimestamp": _parsed(_DATE_TIME, times.zoned_text, times.zoned_value),
     "io.debezium.time.IsoTimestamp": _parsed(_DATE_TIME, times.iso_timestamp_text, times.zoned_value),
     "io.debezium.time.Time": _text(text=times.time_text("ms")),
@@ -71,8 +79,10 @@ _BY_NAME: Mapping[str, Meaning] = {
         numbers.variable_decimal_text,
         lambda value: _digits(numbers.variable_decimal_text(value), CLICKHOUSE_DIGITS_MAX, _UNBOUNDED_FRACTION),
     ),
-    "io.debezium.data.Uuid": _parsed("UUID", _same, lambda text: pl.when(text.str.len_bytes() == 36).then(text)),
-    "io.debezium.data.Json": _parsed("JSON", _same, lambda text: pl.when(_json_object(text)).then(text)),
+    "io.debezium.data.Uuid": _parsed("UUID", _same, lambda text: pl.when(_is_uuid(text)).then(text), _is_uuid),
+    "io.debezium.data.Json": _parsed(
+        "JSON", _same, lambda text: pl.when(documents.storable(text)).then(text), documents.storable
+    ),
 }
 """By `connect.name`. Names that are not here (Interval, ZonedTime, Xml, Ltree, Tsvector, EnumSet, Year, MicroDuration, …)
 are as their plain type."""
@@ -88,11 +98,6 @@ _SIMPLE: Mapping[pl.DataType, Meaning] = {
 
 def _digits(text: pl.Expr, precision: int, scale: int) -> pl.Expr:
     return pl.when(numbers.fits_digits(text, precision - scale, scale)).then(text)
-
-
-def _json_object(text: pl.Expr) -> pl.Expr:
-    """Whether ClickHouse's JSON type takes it: objects only, and no number beyond a double."""
-    return text.str.contains(r"^\s*\{") & ~text.str.contains(r"\d[eE]\+?\d{3}|\d{309}")
 
 
 def meaning_of(column: Column) -> Meaning:
@@ -210,7 +215,8 @@ def _array(items: Column) -> Meaning:
         joined = value.list.eval(json_fragment(inner, pl.element())).list.join(",")
         return pl.when(value.is_not_null()).then(pl.concat_str(pl.lit("["), joined, pl.lit("]")))
 
-    simple = not items.fields and items.items is None and inner.clickhouse != "JSON"
+    nested = items.items is not None or (items.fields and items.semantic != VARIABLE_SCALE_DECIMAL)
+    simple = not nested and inner.clickhouse != "JSON"
     if not simple:  # arrays of objects, arrays or maps: each element as its JSON text
         as_text = items.semantic == "io.debezium.data.Json"
         element: Make = _same if as_text else lambda value: pl.when(value.is_not_null()).then(json_fragment(inner, value))

@@ -38,11 +38,11 @@ def markers(frame: pl.DataFrame, schema: WriterSchema, spec: SourceSpec) -> pl.D
     """BEGIN and END records as columns `MARKERS`, one row a record; `kind` or `transaction_id` null: not a marker."""
     fields = {column.name for column in schema.columns}
     tables = _tables(schema, spec) if "data_collections" in fields else None
-    counted = pl.col("event_count").cast(pl.UInt64, strict=False) if "event_count" in fields else pl.lit(None, pl.UInt64)
+    counted = _number("event_count", pl.UInt64(), fields)
     out = frame.select(
         transaction_id(pl.col("id"), spec).alias("transaction_id"),
         pl.col("status").cast(pl.String).replace_strict(_KINDS, default=None, return_dtype=pl.String).alias("kind"),
-        (pl.col("ts_ms").cast(pl.Int64, strict=False) * 1000).alias("occurred_us"),
+        (_number("ts_ms", pl.Int64(), fields) * 1000).alias("occurred_us"),
         counted.alias("event_count"),
         (tables if tables is not None else pl.lit(None, MARKERS["tables"])).alias("tables"),
     )
@@ -54,6 +54,10 @@ def markers(frame: pl.DataFrame, schema: WriterSchema, spec: SourceSpec) -> pl.D
     )
 
 
+def _number(name: str, dtype: pl.DataType, fields: set[str]) -> pl.Expr:
+    return pl.col(name).cast(dtype, strict=False) if name in fields else pl.lit(None, dtype)
+
+
 def transaction_id(value: pl.Expr, spec: SourceSpec) -> pl.Expr:
     """The id that all records of one transaction share (fact 3): on Postgres the part before the colon."""
     text = value.cast(pl.String)
@@ -63,7 +67,7 @@ def transaction_id(value: pl.Expr, spec: SourceSpec) -> pl.Expr:
 def _tables(schema: WriterSchema, spec: SourceSpec) -> pl.Expr | None:
     """Rows per table as Debezium counted them, without what is no change in Chronicle."""
     inner = getattr(schema["data_collections"].dtype, "inner", None)
-    if not isinstance(inner, pl.Struct):
+    if not isinstance(inner, pl.Struct) or not {"data_collection", "event_count"} <= {one.name for one in inner.fields}:
         return None
     name, count = pl.element().struct.field("data_collection"), pl.element().struct.field("event_count")
     internal = sorted(spec.context_tables | spec.signal_tables | spec.heartbeat_tables)
@@ -85,7 +89,7 @@ class Message:
 
 def messages(frame: pl.DataFrame) -> list[Message | None]:
     """Logical messages row by row (they are few, one a transaction at most); None: not readable as a message."""
-    if not {"message", "source", "op"} <= set(frame.columns):
+    if not all(isinstance(frame.schema.get(name), pl.Struct) for name in ("message", "source")):
         return [None] * len(frame)
     message, source = frame["message"].struct, frame["source"].struct
     if not {"prefix", "content"} <= set(message.fields):
@@ -96,7 +100,7 @@ def messages(frame: pl.DataFrame) -> list[Message | None]:
         message.field("content").to_list(),
         source.field("txId").cast(pl.Int64, strict=False).to_list() if "txId" in source.fields else [None] * len(frame),
         committed_us.to_list(),
-        (frame["op"] == "m").to_list(),
+        (frame["op"].cast(pl.String) == "m").to_list(),
     )
     return [_message(*row) for row in zip(*columns, strict=True)]
 
@@ -112,7 +116,7 @@ def _committed_us(fields: list[str]) -> pl.Expr:
 
 
 def _message(
-    prefix: str | None, content: bytes | str | None, tx_id: int | None, committed_us: int | None, is_message: bool
+    prefix: str | None, content: object, tx_id: int | None, committed_us: int | None, is_message: bool
 ) -> Message | None:
     if not is_message or prefix is None:
         return None
@@ -121,6 +125,8 @@ def _message(
             content = base64.b64decode(content, validate=True)
         except (binascii.Error, ValueError):
             return None
+    if not isinstance(content, bytes | None):
+        return None
     return Message(prefix, content or b"", None if tx_id is None else str(tx_id), committed_us)
 
 

@@ -47,6 +47,8 @@ def rendered(column: Column, value: pl.Expr) -> pl.Expr:
 def value_text(column: Column, value: pl.Expr) -> pl.Expr:
     """The value as String: the text itself for text-like columns, otherwise as in the canonical JSON. Null stays null."""
     meaning = meaning_of(column)
+    if column.dtype.is_float():
+        return meaning.text(value).str.strip_chars('"')
     if meaning.raw or isinstance(column.dtype, pl.List):
         return pl.when(value.is_not_null()).then(json_fragment(meaning, value))
     return meaning.text(value).cast(pl.String)

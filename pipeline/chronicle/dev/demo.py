@@ -24,11 +24,10 @@ from chronicle.config import Settings
 from chronicle.dev import proof, traffic, traffic_hiring, traffic_shop
 from chronicle.dev.draining import lag, missing_topics
 from chronicle.dev.latency import Latency, Poller, latencies
-from chronicle.dev.stack import DEFAULT_PARTS, PARTS, Progress, Stack
+from chronicle.dev.stack import DEFAULT_PARTS, Progress, Stack
 from chronicle.dev.worker_part import Worker
 from chronicle.errors import ChronicleError, ConfigError
 from chronicle.sinks.clickhouse_client import connect
-from chronicle.sinks.kafka import client_config
 from chronicle.trail import changes, letters
 from chronicle.trail.changes import Filters
 from chronicle.trail.letters import DeadLetter
@@ -40,8 +39,6 @@ BAD_KEY, BAD_VALUE = b"\x07", b"\x07this was never written by Debezium"
 """Planted on purpose: no converter writes a record that begins with 7."""
 DRAIN_DEADLINE_S = 90.0
 POLL_INTERVAL_S = 0.2
-
-PARTS.setdefault(Worker.name, Worker)
 
 
 class Step(Protocol):
@@ -120,7 +117,7 @@ def prepare(stack: Stack, steps: Steps) -> None:
         def told(progress: Progress) -> None:
             step.detail(f"{progress.part} {progress.step} {progress.detail}".rstrip())
 
-        stack.up(DEFAULT_PARTS, told)
+        stack.up(report=told)
         step.detail(f"{len(DEFAULT_PARTS)} parts on ports {stack.ports.base} to {stack.ports.base + 7}, in {stack.directory}")
     with steps("create the databases") as step:
         made = {
@@ -188,7 +185,7 @@ def run(stack: Stack, settings: Settings, plan: traffic.Plan, steps: Steps) -> P
 def plant(settings: Settings) -> tuple[str, int, int]:
     """Write one record that no connector would, between good ones; returns its topic, partition and offset."""
     placed: list[tuple[str, int, int]] = []
-    producer = Producer(client_config(settings.kafka))
+    producer = Producer(settings.kafka.client_config())
     producer.produce(
         BAD_TOPIC,
         key=BAD_KEY,

@@ -8,7 +8,6 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from chronicle.config import Kafka
 from chronicle.errors import TransientError
-from chronicle.sinks.kafka import client_config
 
 TIMEOUT_S = 15.0
 
@@ -19,7 +18,7 @@ def lag(kafka: Kafka, group: str, sources: Sequence[str]) -> int:
     Raises:
         TransientError: the broker does not answer.
     """
-    consumer = Consumer({**client_config(kafka), "group.id": group, "enable.auto.commit": False})  # asks, never joins
+    consumer = Consumer({**kafka.client_config(), "group.id": group, "enable.auto.commit": False})  # asks, never joins
     try:
         topics = consumer.list_topics(timeout=TIMEOUT_S).topics
         prefixes = tuple(f"{source}." for source in sources)
@@ -46,7 +45,7 @@ def missing_topics(kafka: Kafka, names: Sequence[str]) -> list[str]:
     Raises:
         TransientError: the broker does not answer.
     """
-    consumer = Consumer({**client_config(kafka), "group.id": "chronicle-demo"})
+    consumer = Consumer({**kafka.client_config(), "group.id": "chronicle-demo"})
     try:
         there = consumer.list_topics(timeout=TIMEOUT_S).topics
         return [name for name in names if name not in there]

@@ -20,7 +20,6 @@ from pymysql.cursors import DictCursor
 
 from chronicle.config import Kafka
 from chronicle.errors import ChronicleError
-from chronicle.sinks.kafka import client_config
 from chronicle.sinks.mirror_names import current_name
 from chronicle.trail.tables import TableName
 
@@ -100,7 +99,7 @@ def audit_records(kafka: Kafka, sources: Sequence[str]) -> list[Mapping[str, Any
         ChronicleError: the topic cannot be read to its end.
     """
     consumer = Consumer(
-        {**client_config(kafka), "group.id": "chronicle-demo", "enable.auto.commit": False, "enable.partition.eof": True}
+        {**kafka.client_config(), "group.id": "chronicle-demo", "enable.auto.commit": False, "enable.partition.eof": True}
     )
     by_event: dict[bytes, Mapping[str, Any]] = {}
     try:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,17 @@ from chronicle.dev.fetch import cache_directory, fetch
 from chronicle.dev.java import Connect, Kafka, Registry, source_environment
 from chronicle.dev.parts import NotHealthyYet, Part, Site, write_if_changed
 from chronicle.dev.ports import DEFAULT_BASE, Ports, require_free
-from chronicle.dev.progress import PartStatus as PartStatus
-from chronicle.dev.progress import Progress as Progress
-from chronicle.dev.progress import Report as Report
-from chronicle.dev.progress import one_at_a_time, quiet
+from chronicle.dev.progress import PartStatus, Progress, Report, one_at_a_time, quiet
+from chronicle.dev.worker_part import Worker
 from chronicle.errors import ChronicleError, ConfigError, StackError
 
-PARTS: dict[str, type[Part]] = {kind.name: kind for kind in (Kafka, Registry, Connect, Postgres, MariaDB, ClickHouse, MySQL)}
+__all__ = ["DEFAULT_PARTS", "PARTS", "PartStatus", "Progress", "Report", "Stack", "quiet"]
+
+PARTS: dict[str, type[Part]] = {
+    kind.name: kind for kind in (Kafka, Registry, Connect, Postgres, MariaDB, ClickHouse, MySQL, Worker)
+}
 """Every part, in the order in which it is shown."""
-DEFAULT_PARTS = tuple(name for name in PARTS if name != "mysql")
+DEFAULT_PARTS = tuple(name for name in PARTS if name not in ("mysql", "worker"))
 LOCK_DEADLINE_S = 300.0
 HEALTH_INTERVAL_S = 0.2
 LOG_BYTES_MAX = 64 * 1024 * 1024
@@ -161,8 +163,12 @@ class Stack:
         for home in homes:
             if home.is_relative_to(Path("/var/lib/chronicle-dev")):
                 shutil.rmtree(home.parent, ignore_errors=True)
+                with suppress(OSError):  # another stack's files are there, or it is gone already
+                    home.parent.parent.rmdir()
         if (self.directory / "stack.json").exists():
             shutil.rmtree(self.directory)
+        elif self.directory.exists() and [path.name for path in self.directory.iterdir()] == ["lock"]:
+            shutil.rmtree(self.directory)  # of an `up` that was refused
 
     def status(self) -> list[PartStatus]:
         """What every part does now; health is asked, so this takes up to some seconds when parts hang."""

@@ -14,6 +14,7 @@ import polars as pl
 EPOCH_SHIFT = 56
 ROW_BITS = 20
 _ROW_MAX = (1 << ROW_BITS) - 1
+_POS_MAX = (1 << 64 - ROW_BITS) - 1
 
 
 def sequence_commit() -> pl.Expr:
@@ -33,7 +34,7 @@ def binlog_number() -> pl.Expr:
 
 def postgres() -> tuple[pl.Expr, pl.Expr]:
     """(`position_hi`, `position_lo`) from the columns epoch, sequence, lsn and op; null where there is no LSN at all."""
-    lsn = pl.coalesce(pl.col("lsn").cast(pl.UInt64), sequence_lsn())
+    lsn = pl.coalesce(pl.col("lsn").cast(pl.UInt64, strict=False), sequence_lsn())
     streamed = (pl.col("op") != "r").cast(pl.UInt64)
     return _upper(pl.coalesce(sequence_commit(), lsn)), (lsn * 2 + streamed).alias("position_lo")
 
@@ -43,8 +44,9 @@ def binlog() -> tuple[pl.Expr, pl.Expr]:
 
     A row number beyond 20 bits is cut to the largest: order within that one binlog event is lost, nothing else.
     """
-    row = pl.col("row").fill_null(0).cast(pl.UInt64).clip(upper_bound=_ROW_MAX)
-    return _upper(binlog_number()), (pl.col("pos").cast(pl.UInt64) * (1 << ROW_BITS) + row).alias("position_lo")
+    row = pl.col("row").cast(pl.UInt64, strict=False).fill_null(0).clip(upper_bound=_ROW_MAX)
+    pos = pl.when(pl.col("pos").is_between(0, _POS_MAX)).then(pl.col("pos")).cast(pl.UInt64)
+    return _upper(binlog_number()), (pos * (1 << ROW_BITS) + row).alias("position_lo")
 
 
 def _upper(number: pl.Expr) -> pl.Expr:

@@ -24,7 +24,19 @@ Halves = np.ndarray[tuple[int, int], np.dtype[np.uint64]]
 
 def plain(frame: pl.DataFrame) -> Any:
     """Any frame without 128-bit columns."""
-    return frame.to_arrow(compat_level=_OLDEST)
+    table = frame.to_arrow(compat_level=_OLDEST)
+    for i, field in enumerate(table.schema):
+        if pa.types.is_temporal(field.type) and table.column(i).null_count:
+            table = table.set_column(i, field, _zeroed(table.column(i)))
+    return table
+
+
+def _zeroed(column: Any) -> Any:
+    """Zero under every NULL: ClickHouse keeps what lies there, and readers that convert before they look for NULL choke."""
+    bits = pa.int32() if column.type.bit_width == 32 else pa.int64()
+    whole = column.combine_chunks()
+    values = whole.view(bits).fill_null(0).to_numpy()
+    return pa.array(values, mask=whole.is_null().to_numpy(zero_copy_only=False)).view(column.type)
 
 
 def sixteen(series: pl.Series) -> Any:

@@ -18,7 +18,7 @@ from chronicle.model.batch import Batch, TableRows
 from chronicle.sinks import arrow, unavailable
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.sinks.clickhouse_errors import SchemaMismatch, translated
-from chronicle.sinks.engines import SINGLE_SERVER, Engines, quoted
+from chronicle.sinks.engines import quoted
 from chronicle.sinks.mirror import Mirrors, Target
 
 __all__ = ["ClickHouseSink", "connect"]
@@ -55,11 +55,9 @@ class ClickHouseSink:
         self,
         clickhouse: config.ClickHouse,
         *,
-        engines: Engines = SINGLE_SERVER,
         clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._settings = clickhouse
-        self._engines = engines
         self._clock = clock
         self._version = version("chronicle")
         self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="clickhouse")
@@ -95,7 +93,7 @@ class ClickHouseSink:
     def _connected(self) -> tuple[Client, Mirrors]:
         if self._client is None or self._mirrors is None:
             self._client = connect(self._settings)
-            self._mirrors = Mirrors(self._client, self._settings, self._engines)
+            self._mirrors = Mirrors(self._client, self._settings)
         return self._client, self._mirrors
 
     def _write_mirror(self, mirrors: Mirrors, group: list[TableRows], changes: pl.DataFrame, places: arrow.Places) -> None:

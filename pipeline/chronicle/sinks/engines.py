@@ -39,6 +39,3 @@ class Engines:
         text = statement.replace("{database}", quoted(database)).replace("{mirror_database}", quoted(mirror_database))
         text = text.replace("{on_cluster}", self.on_cluster)
         return _ENGINE.sub(lambda found: f"ENGINE = {self.named(found[1])}", text)
-
-
-SINGLE_SERVER = Engines()

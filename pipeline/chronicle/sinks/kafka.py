@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
@@ -54,25 +53,6 @@ _PASSING = frozenset(
         KafkaError.KAFKA_STORAGE_ERROR,
     }
 )
-
-
-def client_config(kafka: config.Kafka) -> dict[str, Any]:
-    """What every confluent-kafka client of Chronicle starts from: the broker and how to be let in."""
-    settings: dict[str, Any] = {
-        "bootstrap.servers": kafka.bootstrap_servers,
-        "security.protocol": kafka.security_protocol,
-        "client.id": "chronicle",
-        "log_level": 0,  # librdkafka prints to stderr by itself; what matters comes back as errors
-    }
-    if kafka.sasl_mechanism:
-        settings["sasl.mechanism"] = kafka.sasl_mechanism
-    if kafka.sasl_username is not None:
-        settings["sasl.username"] = kafka.sasl_username
-    if kafka.sasl_password is not None:
-        settings["sasl.password"] = kafka.sasl_password.get_secret_value()
-    if kafka.ssl_ca_location is not None:
-        settings["ssl.ca.location"] = str(kafka.ssl_ca_location)
-    return settings
 
 
 def dead_letter_headers(letter: DeadLetter, *, at: str, chronicle_version: str) -> list[tuple[str, str | bytes | None]]:
@@ -128,7 +108,7 @@ class KafkaSink:
 
     def _connected(self) -> Producer:
         if self._producer is None:
-            settings = client_config(self._kafka) | {
+            settings = self._kafka.client_config() | {
                 "enable.idempotence": True,
                 "linger.ms": _LINGER_MS,
                 "compression.type": "lz4",

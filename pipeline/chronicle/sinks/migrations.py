@@ -13,7 +13,7 @@ from clickhouse_connect.driver.client import Client
 from chronicle import config
 from chronicle.errors import ConfigError
 from chronicle.sinks.clickhouse_errors import SchemaMismatch, translated
-from chronicle.sinks.engines import SINGLE_SERVER, Engines, quoted
+from chronicle.sinks.engines import Engines, quoted
 
 _COMMENT = re.compile(r"^\s*--.*$", re.MULTILINE)
 _RECORD = "0000_migrations"
@@ -50,13 +50,14 @@ def migrations() -> tuple[Migration, ...]:
     return tuple(Migration(file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")) for file in files)
 
 
-def migrate(client: Client, clickhouse: config.ClickHouse, engines: Engines = SINGLE_SERVER) -> tuple[Applied, ...]:
+def migrate(client: Client, clickhouse: config.ClickHouse) -> tuple[Applied, ...]:
     """Make databases and tables. May be run any number of times, also by two processes at once.
 
     Raises:
         ConfigError: a file that was applied has changed since; a user without the right to create.
         TransientError: ClickHouse is away; what was applied stays and is recorded.
     """
+    engines = Engines(clickhouse.cluster)
     for database in (clickhouse.database, clickhouse.mirror_database):
         with translated(f"database {database}"):
             client.command(f"CREATE DATABASE IF NOT EXISTS {quoted(database)}{engines.on_cluster}")

@@ -55,11 +55,11 @@ class _Wanted:
 class Mirrors:
     """Finds or makes the mirror of a table. One thread per captured table at a time; different tables in parallel."""
 
-    def __init__(self, client: Client, clickhouse: config.ClickHouse, engines: Engines) -> None:
+    def __init__(self, client: Client, clickhouse: config.ClickHouse) -> None:
         self.client = client
         self._database = clickhouse.mirror_database
         self._trail = clickhouse.database
-        self._engines = engines
+        self._engines = Engines(clickhouse.cluster)
         self._targets: dict[tuple[str, str, str], dict[tuple[MirrorColumn, ...], Target]] = {}
 
     def target(self, rows: TableRows) -> Target:

@@ -18,7 +18,8 @@ _NO_EVENT = "toUUID('00000000-0000-0000-0000-000000000000')"
 def carried(frame: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
     """The frame in order of position, unavailable values filled from the same key's earlier rows where they had one.
 
-    `frame` has `_row`, `_unavailable`, `_deleted`, `position_hi`, `position_lo`. Adds `_missing` (List[String]): what is unfilled.
+    `frame` has `_row`, `_unavailable`, `_deleted`, `position_hi`, `position_lo`. Adds
+    `_missing` (List[String]): what is unfilled.
     """
     ordered = frame.sort("position_hi", "position_lo", maintain_order=True).with_row_index("_at")
     names = ordered["_unavailable"].explode(empty_as_null=False).unique().drop_nulls().to_list()

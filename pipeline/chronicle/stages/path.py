@@ -92,7 +92,7 @@ class Path:
                 elif kind in (Kind.TRANSACTION, Kind.MESSAGE) or (kind is Kind.ENVELOPE and family_of(one.schema)):
                     waiting.append(one)
                 else:
-                    detail = "an envelope of an unknown connector" if kind is Kind.ENVELOPE else "no Debezium envelope"
+                    detail = "an envelope of no known connector" if kind is Kind.ENVELOPE else "no Debezium envelope"
                     outcome.fail(one.rows, Reason.NOT_AN_ENVELOPE, detail, one.schema.id or None)
         return waiting
 

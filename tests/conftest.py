@@ -1,4 +1,4 @@
-"""The local stack that tests of real components share: one per session, never the user's own."""
+"""The local stack that all tests of real components share: one per session, never the user's own."""
 
 from __future__ import annotations
 

@@ -1,0 +1,124 @@
+"""`python -m tests.bench`: every figure of the project, as a table with the machine and as `bench.json`. Never a timed test."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from chronicle.dev.stack import Stack
+from tests.bench import capacity, latency
+from tests.bench.figures import Figures
+from tests.bench.meter import machine
+from tests.bench.site import Site
+
+PORT_BASE = 28900
+WIDTH = 130
+TARGET_PER_CORE = 50_000
+TARGET_P99_S = 1.0
+TARGET_RESIDENT_MIB = 1024
+PLAIN = {"each": "an insert per event", "take": "an insert per 1,000 events"}
+err = Console(stderr=True)
+
+
+@contextmanager
+def running(directory: Path | None) -> Iterator[Stack]:
+    """The named stack as it is, or one of its own, removed afterwards."""
+    if directory is not None:
+        yield Stack(directory)
+        return
+    own = Stack(Path(tempfile.gettempdir(), f"chronicle-bench-{os.getuid()}-{PORT_BASE}"), PORT_BASE)
+    own.reset()
+    try:
+        own.up()
+        yield own
+    finally:
+        own.reset()
+
+
+def add_capacity(figures: Figures, stack: Stack, tables: int, rows: int) -> None:
+    """One backlog, one worker."""
+    err.print(f"capacity: {rows:,} changes over {tables} tables")
+    backlog, drained = capacity.measure(stack, f"{os.getpid()}_{tables}", tables=tables, changes=rows, seed=figures.seed)
+    growth = drained.last_quarter_mib / drained.second_quarter_mib
+
+    def add(what: str, value: float, unit: str, note: str, ratio: float | None = None) -> None:
+        figures.add(f"capacity.{tables}_tables.{what}", value, unit, ratio=ratio, note=note)
+
+    add("changes_per_core", drained.per_core_s, "changes/s", "ratio: to 50,000", drained.per_core_s / TARGET_PER_CORE)
+    add("worker_cpu", drained.worker_us, "us/change", f"all threads; {backlog.mean_bytes:.0f} bytes a change")
+    add("clickhouse_cpu", drained.clickhouse_us, "us/change", "its own process, merges included")
+    add("wall", rows / drained.wall_s, "changes/s", "with everything on the same cores")
+    add("start_cpu", drained.start_s, "s", "before the first change")
+    add("resident_peak", drained.peak_mib, "MiB", "ratio: to 1 GiB", drained.peak_mib / TARGET_RESIDENT_MIB)
+    add("resident_last_quarter", drained.last_quarter_mib, "MiB", "ratio: to the second quarter", growth)
+
+
+def add_plain(figures: Figures, stack: Stack, rows: int) -> None:
+    """The same kind of backlog through a plain agent, as a ratio to the worker."""
+    worker = figures.value("capacity.20_tables.worker_cpu")
+    with tempfile.TemporaryDirectory(prefix="chronicle-bench-") as directory:
+        site = Site(stack, f"{os.getpid()}_plain", Path(directory))
+        try:
+            backlog = capacity.fill(site, tables=20, changes=rows, partitions=4, seed=figures.seed)
+            for way, note in PLAIN.items():
+                # the literal one is so slow that a part of the backlog has to do
+                wanted = rows // 10 if way == "each" else rows * 8 // 10
+                err.print(f"plain agent: {wanted:,} events, {note}")
+                cost = capacity.plain_agent(site, backlog, wanted, way)
+                figures.add(
+                    f"plain_faust.{way}",
+                    cost,
+                    "us/change",
+                    ratio=cost / worker if worker else None,
+                    note=f"{note}; ratio: to the worker",
+                )
+        finally:
+            site.close()
+
+
+def add_latency(figures: Figures, stack: Stack, seconds: float) -> None:
+    """Commit → queryable."""
+    err.print(f"latency: 100 and 1,000 transactions/s on both databases, {seconds:.0f} s each")
+    for rate, found in latency.measure(stack, f"{os.getpid()}_latency", [100.0, 1000.0], seconds).items():
+        for item in found:
+            name, note = f"latency.{rate:.0f}_per_s.{item.kind}", f"{item.rows:,} rows at {item.rate:,.0f}/s"
+            figures.add(f"{name}.p50", item.p50_s * 1000, "ms", note=note)
+            figures.add(f"{name}.p99", item.p99_s * 1000, "ms", ratio=item.p99_s / TARGET_P99_S, note=f"ratio: to 1 s; {note}")
+            figures.add(f"{name}.max", item.max_s * 1000, "ms", note=note)
+
+
+def main(
+    rows: Annotated[int, typer.Option(help="Changes in the backlog.")] = 500_000,
+    plain_rows: Annotated[int, typer.Option(help="Changes in the plain agent's backlog.")] = 50_000,
+    seconds: Annotated[float, typer.Option(help="How long each rate is written at.")] = 20.0,
+    seed: Annotated[int, typer.Option(help="Equal seeds make equal backlogs.")] = 1,
+    only: Annotated[str, typer.Option(help="Parts, by commas.")] = "capacity,plain,latency",
+    tables: Annotated[str, typer.Option(help="Numbers of tables, by commas.")] = "20,1,200",
+    stack: Annotated[Path | None, typer.Option(help="Directory of a running stack; default: one of its own.")] = None,
+    output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench.json"),
+) -> None:
+    """Measure, print a table, write the JSON. Example: python -m tests.bench --rows 50000 --only capacity --tables 20"""
+    parts = set(only.split(","))
+    figures = Figures(seed, machine())
+    with running(stack) as live:
+        if "capacity" in parts:
+            for number in tables.split(","):
+                add_capacity(figures, live, int(number), rows)
+        if "plain" in parts:
+            add_plain(figures, live, plain_rows)
+        if "latency" in parts:
+            add_latency(figures, live, seconds)
+    figures.show(Console() if sys.stdout.isatty() else Console(width=WIDTH))
+    figures.write(output)
+
+
+if __name__ == "__main__":
+    typer.run(main)
