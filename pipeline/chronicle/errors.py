@@ -5,6 +5,7 @@
     ├── TransientError    the world: network, a busy or absent service; retried, nothing is acknowledged
     ├── SinkRejected      the data: a sink refuses rows for good; the engine bisects down to those rows
     ├── StopWorker        the operator: going on could lose or corrupt; the process ends without acknowledging
+    ├── UnsupportedSchema (`codec.columns`) the data: no decoder reads this schema; its records become dead letters
     └── StackError        the operator: a part of the local stack is missing or died
 
 A record that fails is not an exception but a row of a `DeadLetters` frame with a `Reason`

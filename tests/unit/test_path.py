@@ -364,8 +364,9 @@ def test_schema_ids_are_those_of_keys_and_values() -> None:
 
 def test_a_truncate_alone_in_json_is_a_truncate() -> None:
     """No row anywhere in the batch tells the types of the table's columns."""
-    (row,) = process(Record("shop.public.t", json.dumps(ENVELOPE | {"after": None, "op": "t"}).encode())).changes.to_dicts()
-    assert (row["operation"], row["before"], row["after"]) == ("truncate", None, None)
+    truncates = [json.dumps(ENVELOPE | {"after": None, "op": "t", "ts_ms": index}).encode() for index in range(3)]
+    changes = process(*(Record("shop.public.t", one) for one in truncates)).changes
+    assert changes.select("operation", "before", "after").rows() == [("truncate", None, None)] * 3
 
 
 def test_changes_of_a_partition_keep_their_order() -> None:

@@ -209,6 +209,9 @@ class Plan:
     def _images(self, group: Flat) -> list[pl.Series]:
         """Texts of the old and the new rows; of both in one pass where the old ones are wanted whole."""
         rows = len(group.table)
+        if not self._after:  # no record has a row at all: nothing that an expression could take its length from
+            nothing = pl.Series([None], dtype=pl.String).new_from_index(0, rows)
+            return [nothing, nothing]
         if self._trust is FULL and group.rows is not None:
             text = group.rows.select(self._row_text).to_series()
             return [text.slice(0, rows), text.slice(rows, rows)]

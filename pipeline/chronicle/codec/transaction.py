@@ -94,7 +94,7 @@ def messages(frame: pl.DataFrame) -> list[Message | None]:
     message, source = frame["message"].struct, frame["source"].struct
     if not {"prefix", "content"} <= set(message.fields):
         return [None] * len(frame)
-    committed_us = frame.select(_committed_us(source.fields)).to_series()
+    committed_us = frame.with_columns(_committed_us(source.fields).alias("committed_us"))["committed_us"]
     columns = (
         message.field("prefix").cast(pl.String).to_list(),
         message.field("content").to_list(),

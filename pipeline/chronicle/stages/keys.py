@@ -125,8 +125,8 @@ class KeyReader:
         schema = self._schemas.get(head, texts)
         if isinstance(schema, tuple):
             return _Unreadable(*schema)
-        if schema.bare:
-            return _Unreadable(Reason.UNSUPPORTED_SCHEMA, "its schema is no record")
+        if schema.bare or not schema.columns:
+            return _Unreadable(Reason.UNSUPPORTED_SCHEMA, "it has no columns")
         reader = stdlib_json.loads(schema.reader or "null")
         fields = reader.get("fields") if isinstance(reader, dict) else reader
         meaning = [(one.semantic, one.width, sorted(one.params.items())) for one in schema.columns]
@@ -175,8 +175,8 @@ class _Reading:
             self.fail([rows[index]], Reason.NOT_DECODABLE, detail)
         for one in payloads:
             mine = [rows[index] for index in one.indices]
-            if one.schema.bare:
-                self.fail(mine, Reason.UNSUPPORTED_SCHEMA, "its schema is no record")
+            if one.schema.bare or not one.schema.columns:
+                self.fail(mine, Reason.UNSUPPORTED_SCHEMA, "it has no columns")
                 continue
             self._take(one.schema.columns, mine, *json.decode(one.values, one.schema))
 
