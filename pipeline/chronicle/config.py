@@ -154,7 +154,8 @@ class Worker(_Section):
     http_port: int = Field(28007, ge=0, le=65535)
     """Its port; 0: any free one."""
     failpoint: str = ""
-    """For tests only: the process kills itself there (before_sinks, between_sinks, before_ack, rebalance)."""
+    """For tests only: the process kills itself there (before_sinks, between_sinks, before_ack, rebalance; `name:3`: the
+    third time)."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """From which level on log lines are written to standard error."""
 

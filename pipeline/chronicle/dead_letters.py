@@ -7,7 +7,7 @@ long as the topic keeps them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -41,9 +41,9 @@ class Letter:
     at: str
     """When it became a dead letter, ISO 8601."""
     version: str
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
+    key: bytes | None = field(repr=False)
+    value: bytes | None = field(repr=False)
+    headers: tuple[tuple[str, bytes | None], ...] = field(repr=False)
     """The original headers, without Chronicle's own."""
 
     @property
@@ -64,9 +64,10 @@ class Selection:
     """Dead since this time."""
 
     def holds(self, letter: Letter) -> bool:
-        """Whether a letter is one of these (`since` is applied when reading)."""
+        """Whether a letter is one of these (`since` is applied when reading); never one that says not where it comes from."""
         return (
-            self.reason in (None, letter.reason)
+            bool(letter.topic and letter.partition >= 0 and letter.offset >= 0)
+            and self.reason in (None, letter.reason)
             and self.topic in (None, letter.topic)
             and (self.source is None or letter.topic.startswith(f"{self.source}."))
         )

@@ -17,7 +17,7 @@ from typing import Protocol, TypeVar
 
 import polars as pl
 
-from chronicle.errors import SinkRejected, StopWorker, TransientError
+from chronicle.errors import Interrupted, SinkRejected, StopWorker, TransientError
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
@@ -27,8 +27,6 @@ T = TypeVar("T")
 Coordinates = tuple[str, int, int]
 
 RETRY_DELAY_MAX_S = 10.0
-REFUSALS = {"kafka": Reason.TOO_LARGE}
-"""Why a sink refuses a row for good: a topic only looks at its size; a store (all others) looks at its values."""
 
 
 class Path(Protocol):
@@ -72,10 +70,6 @@ class Outcome:
     """Wall-clock seconds by stage: registry, path, and one for each sink."""
     queryable_us: int
     """When the first sink had it: microseconds since 1970."""
-
-
-class Interrupted(StopWorker):
-    """Asked to stop during a declared retry: the batch is not acknowledged and will come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +277,7 @@ def _letter(chunks: Sequence[Chunk], coordinates: Coordinates, sink: str, error:
                 value=value,
                 headers=chunk.headers[index],
                 stage=Stage.SINK,
-                reason=REFUSALS.get(sink, Reason.VALUE_REFUSED),
+                reason=Reason(error.reason),
                 detail=f"{sink}: {error}",
                 schema_id=int.from_bytes(value[1:5], "big") if value is not None and len(value) > 5 and value[0] == 0 else None,
             )

@@ -5,6 +5,7 @@
     ├── TransientError    the world: network, a busy or absent service; retried, nothing is acknowledged
     ├── SinkRejected      the data: a sink refuses rows for good; the engine bisects down to those rows
     ├── StopWorker        the operator: going on could lose or corrupt; the process ends without acknowledging
+    │   └── Interrupted   nobody: asked to stop while waiting; the batch comes again
     ├── UnsupportedSchema (`codec.columns`) the data: no decoder reads this schema; its records become dead letters
     └── StackError        the operator: a part of the local stack is missing or died
 
@@ -37,9 +38,18 @@ class SinkRejected(ChronicleError):
     so a sink must be idempotent by `event_id` before it raises this.
     """
 
+    def __init__(self, message: str, *, reason: str = "value_refused") -> None:
+        """`reason`: a `model.dead_letters.Reason`, for the dead letter."""
+        super().__init__(message)
+        self.reason = reason
+
 
 class StopWorker(ChronicleError):
     """Going on could lose, double or corrupt: the worker ends, unacknowledged, and says why."""
+
+
+class Interrupted(StopWorker):
+    """Asked to stop while waiting for the world: the batch is not acknowledged and will come again; no failure."""
 
 
 class StackError(ChronicleError):

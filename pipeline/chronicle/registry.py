@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from chronicle import config
-from chronicle.errors import ConfigError, StopWorker, TransientError
+from chronicle.errors import ConfigError, Interrupted, StopWorker, TransientError
 
 ID_MAX = (1 << 31) - 1
 """Registries hand out positive signed 32-bit ids: a larger one is not worth asking for."""
@@ -50,7 +50,7 @@ class Registry:
         Raises:
             TransientError: the registry is away or busy.
             ConfigError: it refuses our credentials.
-            StopWorker: asked to stop while waiting for an unknown id.
+            Interrupted: asked to stop while waiting for an unknown id.
         """
         now = time.monotonic()
         answer: dict[int, str | None] = {}
@@ -68,7 +68,7 @@ class Registry:
             if left <= 0:
                 break
             if self._stopping.wait(min(left, delay * random.uniform(0.5, 1.0))):  # noqa: S311 (jitter)
-                raise StopWorker("stopping while the registry was asked for an unknown schema id")
+                raise Interrupted("stopping while the registry was asked for an unknown schema id")
             delay = min(delay * 2, 1.0)
         if len(self._unknown) > UNKNOWN_KEPT_MAX:
             self._unknown.clear()

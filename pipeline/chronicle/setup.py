@@ -106,22 +106,26 @@ def identity_key(settings: config.Settings) -> bytes:
 
 def topics(kafka: config.Kafka) -> tuple[Topic, ...]:
     """The topics that Chronicle itself writes."""
+    # With three replicas a record is confirmed by two: `acks=all` alone is content with the leader when the others are away.
+    safe = {"min.insync.replicas": str(max(1, kafka.replication_factor - 1))}
     return (
         # Compaction removes redeliveries and reprocessing by key (the event id), never history.
         Topic(
             kafka.audit_topic,
             kafka.audit_partitions,
-            {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES_MAX), "retention.ms": "-1"},
+            {"cleanup.policy": "compact", "max.message.bytes": str(RECORD_BYTES_MAX), "retention.ms": "-1"} | safe,
         ),
         Topic(
             kafka.dead_letter_topic,
             1,
-            {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS), "max.message.bytes": str(DEAD_LETTER_BYTES_MAX)},
+            {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS), "max.message.bytes": str(DEAD_LETTER_BYTES_MAX)}
+            | safe,
         ),
         Topic(
             kafka.retry_topic,
             1,
-            {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "max.message.bytes": str(DEAD_LETTER_BYTES_MAX)},
+            {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "max.message.bytes": str(DEAD_LETTER_BYTES_MAX)}
+            | safe,
         ),
     )
 

@@ -25,24 +25,34 @@ CONNECTORS = {"postgres": "postgresql", "mysql": "mysql", "mariadb": "mariadb"}
 
 
 def sources(settings: Settings) -> tuple[SourceSpec, ...]:
-    """What the pure path must know of each source the worker reads: those of `worker.sources`, else every file.
+    """What the pure path must know of every source: also of those whose topics this worker does not read, because dead
+    letters that were sent back may come from any.
 
     Raises:
-        ConfigError: there is no source, or a named one has no file.
+        ConfigError: there is no source.
     """
     from chronicle.capture.sources import load_sources
 
     found = load_sources(settings.connect.directory)
     if not found:
         raise ConfigError(f"write a source file first: there is no <source>.toml in {settings.connect.directory}")
+    return tuple(spec(found[name]) for name in sorted(found))
+
+
+def prefixes(settings: Settings) -> tuple[str, ...]:
+    """The sources whose topics the worker reads: those of `worker.sources`, else all.
+
+    Raises:
+        ConfigError: there is no source, or a named one has no file.
+    """
+    found = [each.name for each in sources(settings)]
     unknown = [name for name in settings.worker.sources if name not in found]
     if unknown:
         raise ConfigError(
             f"correct worker.sources (or --sources): no file in {settings.connect.directory} for {', '.join(unknown)}; "
-            f"there are {', '.join(sorted(found))}"
+            f"there are {', '.join(found)}"
         )
-    names = settings.worker.sources or tuple(sorted(found))
-    return tuple(spec(found[name]) for name in names)
+    return settings.worker.sources or tuple(found)
 
 
 def spec(source: Source) -> SourceSpec:
@@ -125,7 +135,7 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         broker=Broker(kafka.client_config()),
         status=status,
         metrics=metrics,
-        sources=tuple(each.name for each in sources(settings)),
+        sources=prefixes(settings),
         needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic),
         failpoint=failpoint,
         until_drained=until_drained,

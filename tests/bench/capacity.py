@@ -14,6 +14,7 @@ from chronicle.dev.stack import Stack
 from chronicle.sinks.clickhouse_client import connect
 from tests.bench.backlog import Backlog, produce
 from tests.bench.meter import CpuMeter, drift, resident_mib
+from tests.bench.plain_faust import RESULT
 from tests.bench.site import Site
 from tests.faults.processes import WorkerProcess
 
@@ -131,6 +132,7 @@ def plain_agent(site: Site, backlog: Backlog, rows: int, way: str) -> float:
     options = [stack.kafka, stack.registry_url, stack.clickhouse_url, site.source, str(rows), way, *backlog.topics]
     command = [sys.executable, "-m", "tests.bench.plain_faust", *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-    if done.returncode != 0:
+    costs = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(RESULT)]
+    if done.returncode != 0 or not costs:
         raise RuntimeError(f"the plain agent failed:\n{done.stderr[-2000:]}")
-    return float(done.stdout.split()[-1])
+    return float(costs[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from clickhouse_connect.driver.client import Client
 from confluent_kafka.admin import AdminClient
 
 from chronicle import setup
-from chronicle.capture.apply import Deployment, apply, delete
+from chronicle.capture.apply import Deployment, apply, change_state, delete
 from chronicle.capture.connect import ConnectClient
 from chronicle.capture.sources import load_source
 from chronicle.config import ClickHouse, Connect, Kafka, Registry, Settings, Worker
@@ -215,6 +215,17 @@ class World:
             statement = f"SELECT uniqExact(event_id) FROM {self.settings.clickhouse.database}.changes"
             until(lambda: load.count(client, statement) >= wanted, deadline_s, f"{wanted} changes in ClickHouse", every_s=0.3)
 
+    def restart_failed_tasks(self) -> list[str]:
+        """Connectors whose task failed, after they run again."""
+        restarted = []
+        with ConnectClient(self.settings.connect) as client:
+            for source in self.sources:
+                state = client.state(source)
+                if state is not None and state.failure:
+                    change_state(load_source(self.settings.connect.directory / f"{source}.toml"), "restart", client)
+                    restarted.append(source)
+        return restarted
+
     def held(self) -> tuple[int, int]:
         """Different events in ClickHouse and in the audit topic now."""
         self.audit += load.audit(self.audit_reader, self.settings.kafka.audit_topic)
@@ -251,13 +262,34 @@ class World:
         self.last = (tables, truth, self.observe(tables))
         return check(*self.last, self.planted, allowance)
 
-    def last_observed(self) -> tuple[Tables, list[TruthRow], Observation]:
-        """What the last check looked at; the first caller of a session that has none yet checks now."""
+    def last_observed(self, names: Collection[str]) -> tuple[Tables, list[TruthRow], Observation]:
+        """What the last check looked at, of the first source's tables of these names only."""
         if self.last is None:
             self.write(60)
             self.settle()
         assert self.last is not None
-        return self.last
+        tables, truth, seen = self.last
+        kept = Tables(
+            {
+                topic: table
+                for topic, table in tables.by_topic.items()
+                if table.source == self.sources[0] and table.name in names
+            }
+        )
+        rows = [row for row in truth if kept.of(row.source, row.schema, row.table)]
+        changes = [change for change in seen.changes if change.topic in kept.by_topic]
+        return (
+            kept,
+            rows,
+            replace(
+                seen,
+                changes=changes,
+                changes_raw_rows=len(changes),
+                audit=[record for record in seen.audit if kept.of(record.source, record.schema, record.table)],
+                mirrors={topic: rows for topic, rows in seen.mirrors.items() if topic in kept.by_topic},
+                raw=[record for record in seen.raw if record.topic in kept.by_topic],
+            ),
+        )
 
     def plant(self, letters: Iterable[DeadLetter]) -> None:
         """Records that must become these dead letters were written into raw topics."""

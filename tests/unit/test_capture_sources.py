@@ -143,6 +143,8 @@ def test_only_captured_tables_can_be_said_to_have_full_identity(directory: Path)
     assert written(directory, POSTGRES + DATABASE).full_identity == ()
     with pytest.raises(ConfigError, match="full_identity"):
         written(directory, POSTGRES + 'full_identity = ["public.order"]\n' + DATABASE)
+    with pytest.raises(ConfigError, match="keyless"):
+        written(directory, POSTGRES + 'keyless = ["public.order"]\n' + DATABASE)
     with pytest.raises(ConfigError, match="full_identity"):
         written(directory, MYSQL + 'full_identity = ["shop.orders"]\n' + DATABASE)
 

@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 import pytest
 
-from chronicle.engine import Engine, Flood, Interrupted
-from chronicle.errors import SinkRejected, StopWorker, TransientError
+from chronicle.engine import Engine, Flood
+from chronicle.errors import Interrupted, SinkRejected, StopWorker, TransientError
 from chronicle.model.batch import Batch, MirrorColumn, TableRows
 from chronicle.model.chunk import Chunk
 from chronicle.model.columns import CHANGES, TRANSACTIONS

@@ -124,9 +124,16 @@ def test_a_recreated_topic_is_a_gap() -> None:
 
 
 def test_a_group_at_either_end_of_the_log_has_no_gap() -> None:
-    """Nothing committed, exactly at the start, exactly at the end: no alarm."""
-    for committed in (None, 8, 20):
+    """Exactly at the start, exactly at the end, and nothing committed on a whole log: no alarm."""
+    for committed in (8, 20):
         assert find_gaps({P: committed}, {P: 8}, {P: 20}) == []
+    assert find_gaps({P: None}, {P: 0}, {P: 20}) == []
+
+
+def test_offsets_that_the_broker_forgot_are_a_gap_on_a_log_that_lost_its_start() -> None:
+    """After an outage as long as the retention neither the records nor the committed offset are there."""
+    (gap,) = find_gaps({P: None}, {P: 8}, {P: 20})
+    assert (gap.first, gap.last) == (0, 7)
 
 
 def test_a_long_list_of_gaps_is_cut() -> None:

@@ -47,6 +47,8 @@ def check_binlog(source: Source, database: Queries, findings: Findings) -> None:
     tables = {f"{source.database.name}.{row['name']}": row for row in database.rows(TABLES, source.database.name)}
     for name in source.captured:
         _table(name, tables.get(name), findings)
+        if name in source.tables and name in tables:
+            findings.keyless(name, said=name in source.keyless, has_key=bool(tables[name]["has_key"]))
     signal = tables.get(source.signal_table)
     if signal is None or signal["columns"] != 3:
         findings.error(

@@ -45,6 +45,8 @@ def check_postgres(source: Source, database: Queries, findings: Findings) -> Non
         _table(name, tables.get(name), findings, only_inserted=name == source.context_table)
         if name in source.tables:
             _identity(name, tables.get(name), findings, said_full=name in source.full_identity)
+        if name in source.tables and name in tables:
+            findings.keyless(name, said=name in source.keyless, has_key=bool(tables[name]["has_key"]))
     _signal_table(source, tables.get(source.signal_table), findings)
     _publication(source, database, tables, account, findings)
 

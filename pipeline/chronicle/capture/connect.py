@@ -20,7 +20,16 @@ BUSY_S = 30.0
 """How long a call is repeated while Connect rebalances (HTTP 409)."""
 BUSY_INTERVAL_S = 0.5
 CAUSE = re.compile(r"^Caused by: ", re.MULTILINE)
-QUOTED = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|`[^`]*`""")
+QUOTED = re.compile(r"""(?<!\w)(?:[A-Za-z]|_\w+)?'(?:(?:\\.|[^\\])*?'(?!\w)|.*$)|"(?:[^"\\]|\\.)*(?:"|$)|`[^`]*(?:`|$)""")
+"""A literal, perhaps with a prefix (`X'00'`). An apostrophe inside a word (`can't`) opens none, and what is not closed ends
+with the text."""
+UNQUOTED = (
+    (re.compile(r"\bvalue .* (\(an? [\w.$]+\))", re.IGNORECASE | re.DOTALL), r"value … \1"),
+    (re.compile(r"\bNot in union .*", re.DOTALL), "Not in union …"),
+    (re.compile(r"\bNot an enum: .* (for schema\b)", re.DOTALL), r"Not an enum: … \1"),
+    (re.compile(r"\bInvalid value .* (for configuration\b)", re.DOTALL), r"Invalid value … \1"),
+)
+"""Where Avro's writer puts the datum, or Kafka a setting's (resolved) value, into the message without quotes."""
 KEY_VALUE = re.compile(r"\((?P<columns>[\w, ]{1,200})\)=\((?:[^)]*)\)")
 CAUSE_LENGTH_MAX = 300
 
@@ -187,15 +196,21 @@ def first_cause(trace: str | None) -> str | None:
         return None
     root = CAUSE.split(trace)[-1]
     # A message may go on over several lines; only the first is kept: databases put values into the others.
-    head = root.splitlines()[0]
+    head = _without_bare_data(root.split("\n\tat ", 1)[0]).splitlines()[0]
     name, colon, message = head.partition(":")
     short = name.strip().rsplit(".", 1)[-1]
     return f"{short}: {safe(message.strip())}" if colon else short
 
 
 def safe(message: str) -> str:
-    """An error text of a Java program without values: quoted literals and `(column)=(value)` pairs are cut out."""
-    text = KEY_VALUE.sub(r"(\g<columns>)=(…)", message)
+    """An error text of a Java program without values: literals, `(column)=(value)` pairs and Avro's bare data are cut out."""
+    text = KEY_VALUE.sub(r"(\g<columns>)=(…)", _without_bare_data(message))
     text = QUOTED.sub("…", text)
     text = " ".join(text.split())
     return text if len(text) <= CAUSE_LENGTH_MAX else text[: CAUSE_LENGTH_MAX - 1] + "…"
+
+
+def _without_bare_data(message: str) -> str:
+    for pattern, shown in UNQUOTED:
+        message = pattern.sub(shown, message)
+    return message

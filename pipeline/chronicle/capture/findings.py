@@ -36,3 +36,16 @@ class Findings:
 
     def note(self, what: str, fix: str) -> None:
         self.all.append(Finding("note", self.source, what, fix))
+
+    def keyless(self, table: str, *, said: bool, has_key: bool) -> None:
+        """`keyless` of the source file against the database: a record without a key is a row there, or else a dead letter."""
+        if not has_key and not said:
+            self.error(
+                f"table {table} has no primary key and is not in `keyless`: all its rows become dead letters",
+                f'add "{table}" to `keyless`, or give it a primary key',
+            )
+        elif has_key and said:
+            self.warning(
+                f"table {table} has a primary key but is in `keyless`: a record that lost its key is taken as a row",
+                "take it out of `keyless`",
+            )

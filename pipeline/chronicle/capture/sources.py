@@ -22,7 +22,7 @@ REFERENCE = re.compile(r"\$\{(?P<provider>[A-Za-z0-9_-]+):(?P<name>[^}]+)\}")
 SECRET = re.compile(r"password|passwd|secret|token|credential|\bkey\b|private|user\.info|jaas", re.IGNORECASE)
 KEYS = {
     "template", "format", "epoch", "tables", "context_table", "signal_table", "unavailable_value_placeholder",
-    "full_identity", "attribution_comments", "server_id", "database", "options",
+    "full_identity", "keyless", "attribution_comments", "server_id", "database", "options",
 }  # fmt: skip
 DATABASE_KEYS = ("host", "port", "name", "user", "password")
 CONTEXT_TABLE = "chronicle_context"
@@ -60,6 +60,8 @@ class Source:
     full_identity: tuple[str, ...] = ()
     """PostgreSQL: the tables with REPLICA IDENTITY FULL. Of any other table Debezium invents what was in a deleted row, and
     no record says which it is; so a table that is not named here keeps only the key of a deleted row."""
+    keyless: tuple[str, ...] = ()
+    """The tables without a primary key. A record without a key is a row of one of these, or else a dead letter."""
     attribution_comments: bool = False
     server_id: int | None = None
     """MySQL and MariaDB: the connector's id among the server's replicas."""
@@ -186,6 +188,7 @@ class _Reader:
             epoch=self.integer("epoch", 0, 0, 255),
             unavailable_value_placeholder=self.placeholder(),
             full_identity=self.full_identity(tables),
+            keyless=self.some_of("keyless", tables, "those without a primary key"),
             attribution_comments=self.attribution_comments(),
             server_id=self.server_id(),
             options=self.options(),
@@ -259,11 +262,14 @@ class _Reader:
         return value
 
     def full_identity(self, tables: tuple[str, ...]) -> tuple[str, ...]:
-        value = self.content.get("full_identity", [])
-        if self.kind != "postgres" and value:
+        if self.kind != "postgres" and self.content.get("full_identity"):
             raise self.fail("take `full_identity` out: the binlog's rows are whole (binlog_row_image=FULL)")
+        return self.some_of("full_identity", tables, "those with REPLICA IDENTITY FULL")
+
+    def some_of(self, key: str, tables: tuple[str, ...], which: str) -> tuple[str, ...]:
+        value = self.content.get(key, [])
         if not isinstance(value, list) or not set(map(str, value)) <= set(tables):
-            raise self.fail("`full_identity` must list tables that are in `tables`: those with REPLICA IDENTITY FULL")
+            raise self.fail(f"`{key}` must list tables that are in `tables`: {which}")
         return tuple(value)
 
     def attribution_comments(self) -> bool:

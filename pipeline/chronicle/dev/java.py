@@ -188,7 +188,7 @@ class Registry(Part):
             "quarkus.http.port": str(self.port),
             "quarkus.http.access-log.enabled": "false",
             "quarkus.log.level": "WARN",
-            "apicurio.datasource.url": f"jdbc:h2:file:{self.home / 'apicurio'}",
+            "apicurio.datasource.url": f"jdbc:h2:file:{self.home / 'apicurio'};WRITE_DELAY=0",
         }
         flags = [f"-D{name}={value}" for name, value in settings.items()]
         jar = artifact(self.cache, "plugins") / "registry" / "registry.jar"

@@ -60,7 +60,7 @@ class Ports:
 
     @property
     def worker(self) -> int:
-        """The worker's own HTTP; the stack only writes it into the settings file."""
+        """The worker's own HTTP: health and metrics."""
         return self.base + 7
 
     @property

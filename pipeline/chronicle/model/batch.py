@@ -38,17 +38,17 @@ class TableRows:
     schema: str
     table: str
     columns: tuple[MirrorColumn, ...]
-    frame: pl.DataFrame
+    frame: pl.DataFrame = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What every sink gets, whole. The same batch, or parts of it, may come again: sinks are idempotent by `event_id`."""
 
-    changes: pl.DataFrame
+    changes: pl.DataFrame = field(repr=False)
     """One row a change, columns as in `model.columns.CHANGES`, rows of one partition in offset order."""
     tables: tuple[TableRows, ...]
-    transactions: pl.DataFrame
+    transactions: pl.DataFrame = field(repr=False)
     """Rows of the transaction topics, columns as in `model.columns.TRANSACTIONS`."""
     dead_letters: tuple[DeadLetter, ...] = ()
     left_out: Mapping[tuple[str, str], int] = field(default_factory=dict)

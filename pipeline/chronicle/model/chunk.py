@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 Headers = tuple[tuple[str, bytes], ...]
 
@@ -12,7 +12,8 @@ Headers = tuple[tuple[str, bytes], ...]
 class Chunk:
     """Records of one topic partition, in offset order; all sequences have the same length.
 
-    For records that came back by the retry topic, topic, partition and offsets are the *original* ones.
+    For records that came back by the retry topic, topic, partition and offsets are the *original* ones. What is in the
+    records is left out of its `repr`, which libraries write into their logs.
     """
 
     topic: str
@@ -20,9 +21,9 @@ class Chunk:
     offsets: Sequence[int]
     timestamps_ms: Sequence[int]
     """When the broker (or the producer) stamped the record, in milliseconds since 1970."""
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    headers: Sequence[Headers]
+    keys: Sequence[bytes | None] = field(repr=False)
+    values: Sequence[bytes | None] = field(repr=False)
+    headers: Sequence[Headers] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.offsets)

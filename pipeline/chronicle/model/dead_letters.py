@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from chronicle.model.chunk import Headers
@@ -33,15 +33,15 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One failed record. `detail` is written by Chronicle from schema facts alone, never from row values."""
+    """One failed record. `detail` is written by Chronicle from schema facts alone, never from row values; `repr` has none."""
 
     topic: str
     partition: int
     offset: int
     timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
+    key: bytes | None = field(repr=False)
+    value: bytes | None = field(repr=False)
+    headers: Headers = field(repr=False)
     stage: Stage
     reason: Reason
     detail: str

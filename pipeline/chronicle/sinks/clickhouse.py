@@ -108,10 +108,9 @@ class ClickHouseSink:
     def _write_rows(self, mirrors: Mirrors, rows: TableRows, changes: pl.DataFrame, places: arrow.Places) -> None:
         target, frame = mirrors.target(rows), rows.frame
         if frame["_unavailable"].list.len().sum():
-            of_changes = changes.select("position_hi", "position_lo")[frame["_row"]]
+            of_changes = changes.select(unavailable.POSITION.keys()).rename(unavailable.POSITION)[frame["_row"]]
             frame = unavailable.carried(frame.hstack(of_changes), target.key)
-            lost = pl.col(unavailable.MISSING).list.len() > 0
-            asking, frame = frame.filter(lost), frame.filter(~lost)
+            asking, frame = frame.filter(unavailable.asks()), frame.filter(~unavailable.asks())
             if len(asking):
                 self._insert_asking(mirrors.client, target, asking, places.at(asking["_row"]))
         if len(frame):
@@ -126,7 +125,7 @@ class ClickHouseSink:
             client.raw_insert(f"{quoted(database)}.{quoted(name)}", columns, arrow.encoded(table), settings, "Arrow")
 
     def _insert_asking(self, client: Client, target: Target, frame: pl.DataFrame, places: arrow.Places) -> None:
-        table = arrow.mirror(frame, target.columns, places, more=[unavailable.MISSING])
+        table = arrow.mirror(frame, target.columns, places, more=list(unavailable.MORE))
         rows = ExternalData(file_name="fresh", data=arrow.encoded(table), fmt="Arrow", structure=unavailable.structure(target))
         with translated(f"{self._settings.mirror_database}.{target.table}", table.schema.names):
             client.command(unavailable.statement(self._settings.mirror_database, target), external_data=rows, settings=_COMMON)

@@ -140,6 +140,8 @@ class KafkaSink:
 
     def _produce_audit(self, producer: Producer, records: audit.Records) -> None:
         produce, topic, failed = producer.produce, self._kafka.audit_topic, self._failed
+        if None in records.values:  # would be a tombstone: the topic's compaction then deletes the change it stands for
+            raise AssertionError("an audit record without a value: a bug; nothing was acknowledged")
         # produce(), one by one: produce_batch ignores the partition (fact 45) and is no cheaper
         for key, value, partition in zip(records.keys, records.values, records.partitions, strict=True):
             try:
@@ -163,9 +165,12 @@ class KafkaSink:
         self._drain(producer)
         failures, self._failures = self._failures, []
         if failures:
-            if any(failure.fatal() for failure in failures):
-                self._producer = None  # an idempotent producer does nothing more after a fatal error
-            raise _meaning(failures)
+            error = _meaning(failures)
+            if not isinstance(error, SinkRejected):
+                # An idempotent producer does nothing more after a fatal error, and what it says then (_FATAL, not fatal())
+                # looks like any other: the next attempt gets a fresh one. Nothing is queued in this one.
+                self._producer = None
+            raise error
 
     def _drain(self, producer: Producer) -> None:
         left = producer.flush(_FLUSH_TIMEOUT_S)
@@ -187,7 +192,7 @@ def _meaning(failures: Iterable[KafkaError]) -> ChronicleError:
         if code in _MISCONFIGURED:
             return ConfigError(f"{_MISCONFIGURED[code]} (Kafka: {name})")
         if code in _REJECTED:
-            rejected = SinkRejected(f"a record is larger than its topic takes (Kafka: {name})")
+            rejected = SinkRejected(f"a record is larger than its topic takes (Kafka: {name})", reason="too_large")
         elif failure.retriable() or failure.fatal() or code < 0 or code in _PASSING:
             transient = TransientError(f"the broker is away or busy (Kafka: {name})")
         else:

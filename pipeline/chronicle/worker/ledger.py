@@ -164,11 +164,14 @@ def find_gaps(
 ) -> list[Gap]:
     """Compare where the group stands with what the log holds.
 
-    A partition without a committed offset has no gap: it is read from its start.
+    A partition without a committed offset is read from its start; when that is not offset 0, records are gone that nobody
+    shows to have read: a group that begins late, or one whose offsets the broker forgot (after seven idle days by default).
     """
     gaps = []
     for partition, offset in committed.items():
         if offset is None or offset < 0:
+            if starts[partition] > 0:
+                gaps.append(Gap(partition, 0, starts[partition] - 1, "deleted by retention, and the group has no offset here"))
             continue
         if offset < starts[partition]:
             gaps.append(Gap(partition, offset, starts[partition] - 1, "deleted by retention before they were read"))

@@ -9,6 +9,8 @@ from chronicle.model.chunk import Chunk, Headers
 Coordinates = tuple[str, int, int]
 """Topic, partition, offset."""
 
+TIMESTAMP_MS_MAX = 253_402_300_800_000
+"""The year 10000: no clock says more, and no column holds it."""
 OWN_HEADERS = ("chronicle.dead-letter.", "chronicle.original.")
 
 
@@ -44,7 +46,7 @@ def _origin(chunk: Chunk, index: int) -> tuple[str, int, int, int]:
         timestamp = int(headers["chronicle.original.timestamp"])
     except (KeyError, ValueError, TypeError, AttributeError):  # UnicodeDecodeError is a ValueError
         return chunk.topic, chunk.partition, chunk.offsets[index], chunk.timestamps_ms[index]
-    if not topic or not 0 <= partition < 1 << 31 or not 0 <= offset < 1 << 63:
+    if not topic or not 0 <= partition < 1 << 31 or not 0 <= offset < 1 << 63 or not 0 <= timestamp < TIMESTAMP_MS_MAX:
         return chunk.topic, chunk.partition, chunk.offsets[index], chunk.timestamps_ms[index]
     return topic, partition, offset, timestamp
 

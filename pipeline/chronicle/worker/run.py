@@ -17,8 +17,8 @@ from typing import Any
 import structlog
 
 from chronicle import config
-from chronicle.engine import Engine, Interrupted, Outcome
-from chronicle.errors import ChronicleError, ConfigError, TransientError
+from chronicle.engine import Engine, Outcome
+from chronicle.errors import ChronicleError, ConfigError, Interrupted, StopWorker, TransientError
 from chronicle.model.chunk import Chunk
 from chronicle.observe import Metrics, explain
 from chronicle.worker.app import WorkerApp, build_app, consumer_of, follow, stop
@@ -123,7 +123,7 @@ class _Process:
         self.done = asyncio.Event()
         self.consumer: BatchConsumer | None = None
         self.names: tuple[str, ...] = ()
-        self.deleted: set[str] = set()
+        self.missing: set[str] = set()
         self.retention: Mapping[str, float] = {}
         self.ends: dict[Partition, int] = {}
         self.tasks: list[asyncio.Task[None]] = []
@@ -262,7 +262,7 @@ class _Process:
                 await self._pause(self.job.worker.discovery_interval_s)
                 found = wanted(await asyncio.to_thread(self.job.broker.topics), self.job.sources, self.job.kafka.retry_topic)
                 self.status.recovered("broker")
-                self._warn_of_deleted(found)
+                self._stop_if_deleted(found)
                 if set(found) - set(self.names) and await follow(app, topic, found):
                     self.names = tuple(sorted({*self.names, *found}))
                     asked = -RETENTION_ASKED_EVERY_S
@@ -273,10 +273,21 @@ class _Process:
                 self._failed(error)
                 return
 
-    def _warn_of_deleted(self, found: tuple[str, ...]) -> None:
-        for name in sorted(set(self.names) - set(found) - self.deleted):
-            self.job.metrics.warn(f"topic {name} was deleted while it was read; records that were not read yet are lost")
-        self.deleted = set(self.names) - set(found)
+    def _stop_if_deleted(self, found: tuple[str, ...]) -> None:
+        """A topic that is away twice in a row (once may be a broker that just started) was deleted.
+
+        Going on is not safe: a commit that is being repeated would land in a new topic of the same name, and skip its
+        first records.
+        """
+        missing = set(self.names) - set(found)
+        if gone := sorted(missing & self.missing):
+            self._failed(
+                StopWorker(
+                    f"take a new snapshot of what was in {', '.join(gone)}, then start again: "
+                    "deleted while it was read, so records that were not read yet are lost"
+                )
+            )
+        self.missing = missing
 
     async def _measure(self) -> None:
         """Where the logs end: for the lag metric, and for `--until-drained`."""

@@ -184,8 +184,6 @@ class BatchConsumer(Consumer):
             return
         for tp, position in positions.items():
             known = None if tp in lost else committed[tp]
-            if committed[tp] is None and position > 0:
-                log.warning("partition.starts_late", topic=tp[0], partition=tp[1], offset=position)
             self.ledger.begin(tp, position, known)
         self._recreated.clear()
         log.info("partitions.assigned", partitions=len(positions))
