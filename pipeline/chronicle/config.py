@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from chronicle.errors import ConfigError
 
@@ -222,5 +228,7 @@ def load() -> Settings:
             for problem in error.errors(include_input=False)
         )
         raise ConfigError(f"correct the settings in {where} (or CHRONICLE_* variables): {problems}") from None
+    except SettingsError as error:  # names the field and the source, no value
+        raise ConfigError(f"name one setting of the section, as in CHRONICLE_KAFKA__BOOTSTRAP_SERVERS: {error}") from None
     except ValueError as error:  # tomllib's error shows position and syntax, not values
         raise ConfigError(f"correct {config_file()}: not readable as TOML ({error})") from None

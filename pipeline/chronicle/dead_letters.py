@@ -268,4 +268,7 @@ def _translated(error: Any) -> ChronicleError:
         return ConfigError("run `chronicle setup`: the dead-letter or retry topic is not there")
     if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.SASL_AUTHENTICATION_FAILED):
         return ConfigError("correct the kafka settings: the broker refuses this user")
-    return TransientError(f"start the broker or correct kafka.bootstrap_servers: {error.name()}")
+    away = error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
+    return TransientError(
+        f"start the broker or correct kafka.bootstrap_servers: {'no answer from it' if away else error.name()}"
+    )

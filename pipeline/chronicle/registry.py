@@ -18,7 +18,7 @@ from chronicle.errors import ConfigError, Interrupted, StopWorker, TransientErro
 
 ID_MAX = (1 << 31) - 1
 """Registries hand out positive signed 32-bit ids: a larger one is not worth asking for."""
-UNKNOWN_KEPT_S = 60.0
+UNKNOWN_KEPT_S = 5.0
 """How long an id that the registry did not know is not asked for again."""
 UNKNOWN_KEPT_MAX = 10_000
 REFERENCES_DEPTH_MAX = 20

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import httpx
+from clickhouse_connect.driver.client import Client
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs miss what it documents
     AdminClient,
@@ -25,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs m
 from chronicle import config
 from chronicle.errors import ConfigError, TransientError
 from chronicle.sinks.clickhouse_client import connect
+from chronicle.sinks.clickhouse_errors import translated
 from chronicle.sinks.kafka import RECORD_BYTES_MAX
 from chronicle.sinks.migrations import migrate
 
@@ -72,11 +74,12 @@ def run(settings: config.Settings, report: Callable[[Step], None] = lambda _: No
         steps.append(step)
         report(step)
 
-    done(_ensure_key(settings))
-    for step in _ensure_topics(settings.kafka):
-        done(step)
     client = connect(settings.clickhouse)
     try:
+        _refuse_another_key(settings, client)
+        done(_ensure_key(settings))
+        for step in _ensure_topics(settings.kafka):
+            done(step)
         for applied in migrate(client, settings.clickhouse):
             done(Step("table", applied.name, "created" if applied.action == "applied" else "present"))
     finally:
@@ -138,6 +141,22 @@ def _key(text: str, where: str) -> bytes:
     if len(key) != KEY_BYTES:
         raise ConfigError(f"restore {where} from your copy: an identity key is {2 * KEY_BYTES} hexadecimal digits")
     return key
+
+
+def _refuse_another_key(settings: config.Settings, client: Client) -> None:
+    """A trail that has changes has a key: under a new one every change that comes again would be another one."""
+    if settings.identity_key is not None or settings.identity_key_file.exists():
+        return
+    with translated("system.tables"):
+        rows = client.query(
+            "SELECT total_rows FROM system.tables WHERE database = {database:String} AND name = 'changes'",
+            parameters={"database": settings.clickhouse.database},
+        ).result_rows
+    if rows and rows[0][0]:
+        raise ConfigError(
+            f"restore the identity key to {settings.identity_key_file} (or set identity_key_file): there are changes in "
+            f"{settings.clickhouse.database}.changes that another key has named"
+        )
 
 
 def _ensure_key(settings: config.Settings) -> Step:

@@ -67,7 +67,9 @@ def run(
 ) -> Batch:
     """Take records through the whole pure path.
 
-    `schemas`: Avro schemas by registry id; none is needed for JSON. `sources`: as `SourceSpec`; a topic of no source given is
-    read with the most careful settings.
+    `schemas`: Avro schemas by registry id; none is needed for JSON. `sources`: as `SourceSpec`; when none is given, what
+    stands before the first dot of each topic is one, with the most careful settings.
     """
-    return Path(sources, identity_key).run(chunks(records), schemas or {}, now_us)
+    found = chunks(records)
+    names = dict.fromkeys(chunk.topic.partition(".")[0] for chunk in found)
+    return Path(sources or [SourceSpec(name, "") for name in names], identity_key).run(found, schemas or {}, now_us)

@@ -64,6 +64,7 @@ def spec(source: Source) -> SourceSpec:
         connector=CONNECTORS[source.kind],
         epoch=source.epoch,
         full_identity=full_identity(source),
+        keyless=frozenset(source.keyless),
         signal_tables=frozenset({source.signal_table.partition(".")[2]}),
         context_tables=frozenset({source.context_table.partition(".")[2]} if source.context_table else ()),
     )
@@ -122,6 +123,7 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     from chronicle.worker.status import Status
     from chronicle.worker.topics import Broker
 
+    read = prefixes(settings)
     status = Status()
     failpoint = Failpoint(settings.worker.failpoint)
     guard = PositionGuard(accept=settings.worker.accept_gap, warn=metrics.warn)
@@ -135,7 +137,7 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         broker=Broker(kafka.client_config()),
         status=status,
         metrics=metrics,
-        sources=prefixes(settings),
+        sources=read,
         needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic),
         failpoint=failpoint,
         until_drained=until_drained,

@@ -107,6 +107,7 @@ class World:
         ):
             schema = "public" if kind == "postgres" else name
             lines = [f'template = "{kind}"', f"tables = {[f'{schema}.{table.name}' for table in tables]!r}"]
+            lines.append(f"keyless = {[f'{schema}.{table.name}' for table in tables if not table.key]!r}")
             if kind == "postgres":
                 lines.append(f'unavailable_value_placeholder = "{PLACEHOLDER}"')
                 lines.append(f"full_identity = {[f'{schema}.{table.name}' for table in tables if table.full]!r}")

@@ -17,7 +17,7 @@ import httpx
 import psycopg
 import pymysql
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 from typer.testing import CliRunner
 
 from chronicle.capture.apply import Applied, Deployment, apply, change_state, delete, raise_epoch
@@ -126,7 +126,8 @@ class World:
         while True:
             records = [record for topic in topics for record in self._topic(topic)]
             if enough(records):
-                return records
+                # Partitions are read one after the other: what came before the awaited record may lie in one read earlier.
+                return [record for topic in topics for record in self._topic(topic)]
             shown = [(record["topic"], record["op"], record["key"]) for record in records]
             assert time.monotonic() < deadline, f"not all arrived within {DEADLINE_S:.0f} s: {shown}"
             time.sleep(0.3)
@@ -142,7 +143,7 @@ class World:
         try:
             found = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             for partition in found:
-                low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+                low, high = self._watermarks(consumer, TopicPartition(topic, partition))
                 consumer.assign([TopicPartition(topic, partition, low)])
                 at = low
                 while at < high:
@@ -156,6 +157,18 @@ class World:
                     yield {"topic": topic, "key": self._decode(message.key()), "value": value, "headers": headers, "op": op}
         finally:
             consumer.close()
+
+    def _watermarks(self, consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+        """Where the partition begins and ends; a topic that was made a moment ago may have no leader yet."""
+        deadline = time.monotonic() + DEADLINE_S
+        while True:
+            try:
+                low, high = consumer.get_watermark_offsets(partition, timeout=10)
+            except KafkaException:
+                assert time.monotonic() < deadline, f"no leader within {DEADLINE_S:.0f} s"
+                time.sleep(0.3)
+            else:
+                return low, high
 
     def _decode(self, data: Any) -> Any:
         if data is None:

@@ -126,6 +126,18 @@ def test_an_identity_key_is_never_overwritten(settings: config.Settings) -> None
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_trail_with_changes_gets_no_other_key(settings: config.Settings) -> None:
+    """Setup in another directory, or after a lost key, would otherwise double the trail with the next replay."""
+    setup.run(settings)
+    client = connect(settings.clickhouse, database=settings.clickhouse.database)
+    client.command("INSERT INTO changes (source, committed_at) VALUES ('shop', now64(6))")
+    client.close()
+    settings.identity_key_file.unlink()
+    with pytest.raises(ConfigError, match="restore the identity key"):
+        setup.run(settings)
+    assert not settings.identity_key_file.exists()
+
+
 def test_a_registry_that_is_away_can_be_tried_again(settings: config.Settings) -> None:
     """What was made before stays."""
     away = settings.model_copy(update={"registry": config.Registry(url="http://127.0.0.1:9/apis/ccompat/v7")})

@@ -280,8 +280,8 @@ def test_changes_are_listed_by_every_filter_of_the_command(trail: Trail, cli: Ca
     [
         (("history", "custmers", "7"), 1, "did you mean shop.public.customers"),
         (("history", "customers", "999"), 1, "has no changes under this key"),
-        (("changes", "--since", "yesterday"), 1, "write a time as"),
-        (("changes", "--operation", "remove"), 1, "choose an operation from"),
+        (("changes", "--since", "yesterday"), 2, "write a time as"),
+        (("changes", "--operation", "remove"), 2, "choose an operation from"),
         (("changes", "--key", "7"), 2, "add --table"),
         (("sql", "SELEC 1"), 1, "correct the SQL"),
         (("sql", "SELECT 1", "--json", "--csv"), 2, "choose one of"),

@@ -158,3 +158,22 @@ class Table:
         if self.key and row is not None and op != "t":
             raw = self._encode(self.schema_id + 1, self._key_schema(), {name: row[name] for name in self.key})
         return Record(self.topic, self._encode(self.schema_id, self._value_schema(), datum), raw, headers, partition, offset)
+
+
+ENVELOPE: dict[str, Any] = {
+    "before": None,
+    "after": {"id": 1, "v": "v1"},
+    "source": {
+        "connector": "postgresql",
+        "ts_us": 1,
+        "sequence": '["1","2"]',
+        "schema": "public",
+        "table": "t",
+        "txId": 7,
+        "lsn": 2,
+    },
+    "transaction": {"id": "7:2", "total_order": 1},
+    "op": "c",
+    "ts_ms": 2,
+}
+"""A create on Postgres as JSON without a schema."""

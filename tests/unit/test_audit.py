@@ -128,10 +128,29 @@ def test_a_context_becomes_a_record_keyed_by_its_transaction() -> None:
     records = audit.contexts(frame, partitions=4, version="1.2.3")
     (value,) = records.values
     jsonschema.validate(json.loads(value), _schema())
-    assert records.keys == [b"transaction:shop:0:5"]
+    assert records.keys[0].startswith(b"transaction:shop:0:5:message:shop.transaction:0:")
+    record = json.loads(value)["core"]["metadata"]
+    assert (record["correlation_uid"], record["uid"].encode()) == ("transaction:shop:0:5", records.keys[0])
     assert b'"context":{"actor":"a\\"b","n":1.50}' in value
     change = batches.change("shop", 1, transaction_id="5")
     assert _records(change)[0]["core"]["metadata"]["correlation_uid"] == "transaction:shop:0:5"
+
+
+def test_a_transactions_contexts_do_not_replace_each_other() -> None:
+    """A message (rung 1) and a row of the context table (rung 2) of one transaction are two statements of who did it."""
+    rows = [batches.context("shop", "5", at, rung=rung) for at, rung in enumerate(("message", "table"))]
+    again = [row | {"processed_at": row["processed_at"] + timedelta(hours=1)} for row in rows]
+    first, second = (audit.contexts(batches.transactions(each), partitions=64, version="1") for each in (rows, again))
+    assert len(set(first.keys)) == 2
+    assert len(set(first.partitions)) == 1
+    assert (second.keys, second.partitions) == (first.keys, first.partitions)
+
+
+def test_every_change_has_a_record_whatever_is_null_in_it() -> None:
+    """A record without a value is a tombstone: compaction would remove the change from the record of audit."""
+    changes = [batches.change("shop", 1), batches.change("shop", 2, connector=None)]
+    values = audit.changes(batches.frame(changes), partitions=4, version="1").values
+    assert all(value is not None for value in values)
 
 
 def test_no_rows_are_no_records() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import fastavro
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
@@ -353,6 +353,7 @@ def test_key_headers_decode_to_the_key_s_columns() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(max_size=60) | st.just(b'{"id":1}') | st.just(b'{"id":"x","n":{"a":[1]}}'), max_size=12))
+@example([b"{}"])
 def test_any_bytes_are_decoded_or_bad(values: list[bytes]) -> None:
     """Every record of a JSON topic has exactly one fate, whatever it holds."""
     groups, bad = json_codec.split(values)

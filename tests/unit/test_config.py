@@ -60,3 +60,11 @@ def test_the_local_stack_is_found_without_any_setting(tmp_path: Path) -> None:
     (tmp_path / ".chronicle").mkdir()
     (tmp_path / ".chronicle" / "chronicle.toml").write_text('[clickhouse]\nurl = "http://localhost:9"\n')
     assert config.load().clickhouse.url == "http://localhost:9"
+
+
+def test_a_section_is_not_set_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names a variable that can be set, and never the value."""
+    monkeypatch.setenv("CHRONICLE_KAFKA", "hunter2")
+    with pytest.raises(ConfigError, match="CHRONICLE_KAFKA__BOOTSTRAP_SERVERS") as caught:
+        config.load()
+    assert "hunter2" not in str(caught.value)

@@ -20,12 +20,12 @@ def process(*records: Record) -> Batch:
     return run(records, sources=[SHOP])
 
 
-def message(content: bytes, prefix: str = "chronicle", tx_id: int | None = 7) -> Record:
+def message(content: bytes, prefix: str = "chronicle", tx_id: int | None = 7, ts_us: int = 1000) -> Record:
     source = {
         "connector": "postgresql",
         "name": "shop",
         "ts_ms": 1,
-        "ts_us": 1000,
+        "ts_us": ts_us,
         "snapshot": "false",
         "db": "d",
         "sequence": '["1","2"]',
@@ -60,6 +60,20 @@ def test_contexts_are_read_sanitized_or_refused() -> None:
     ]
     assert batch.left_out == {("shop.transaction", "message"): 2, ("shop.transaction", "heartbeat"): 1}
     assert [letter.reason for letter in batch.dead_letters] == [Reason.NOT_DECODABLE] * 3
+
+
+def test_a_time_that_cannot_be_written_is_one_dead_letter() -> None:
+    """On messages, markers and rows of the context table: the audit record and every query show it as a date."""
+    table = Table([("id", "long"), ("context", NULLABLE)], name="chronicle_context", schema_id=600)
+    row = {"id": 5, "context": '{"reason":"r"}'}
+    marker = {"status": "BEGIN", "id": "7:1", "event_count": None, "data_collections": None, "ts_ms": 2**63 // 1000 * 2}
+    records = [
+        message(b"{}", ts_us=10**18),
+        Record("shop.transaction", json.dumps(marker).encode()),
+        table.change("c", after=row, ts_us=None, ts_ms=2**62),
+    ]
+    batch = run(records, schemas=table.schemas, sources=[SHOP])
+    assert (len(batch.transactions), len(batch.dead_letters)) == (0, 3)
 
 
 def test_a_context_row_that_was_not_routed_is_a_context_all_the_same() -> None:

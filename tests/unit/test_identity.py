@@ -76,6 +76,8 @@ def test_snapshot_rows_without_a_key_are_told_apart_by_their_coordinates() -> No
     rows = [KEYLESS.change("r", after={"a": 1}, offset=offset, lsn=None, txId=None) for offset in (3, 4)]
     assert len(set(ids(*rows))) == 2
     assert ids(rows[0]) == ids(rows[0])
+    anew = KEYLESS.change("r", after={"a": 1}, offset=3, lsn=None, txId=None, headers=(("chronicle.epoch", b"1"),))
+    assert ids(anew) != ids(rows[0])
 
 
 def test_an_epoch_makes_another_change() -> None:

@@ -8,9 +8,11 @@ import pytest
 from chronicle import dead_letters
 from chronicle.capture.connect import first_cause, safe
 from chronicle.model.batch import Batch, TableRows
-from chronicle.model.chunk import Chunk
+from chronicle.model.chunk import Chunk, SourceSpec
 from chronicle.model.columns import TRANSACTIONS, empty
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.stages.identify import Processing
+from chronicle.stages.path import Path
 
 VALUE = "ada@example.com"
 
@@ -62,6 +64,12 @@ def test_what_carries_records_shows_none_of_them() -> None:
     ]
     for carrier in carriers:
         assert VALUE not in repr(carrier)
+
+
+def test_the_identity_key_is_in_no_repr() -> None:
+    """Whoever has it can guess keys back from event ids."""
+    key = VALUE.encode()
+    assert VALUE not in repr(Processing(key, 1)) + repr(Path([SourceSpec("shop", "postgresql")], key))
 
 
 def test_a_letter_from_nowhere_is_never_chosen() -> None:

@@ -18,13 +18,13 @@ from chronicle.model.columns import CHANGES, TRANSACTIONS
 from chronicle.model.dead_letters import Reason, Stage
 from chronicle.stages.path import Path
 from chronicle.testing import IDENTITY_KEY, Record, chunks, run
-from tests.unit.envelopes import Table, recorded
+from tests.unit.envelopes import ENVELOPE, Table, recorded
 
 NULLABLE = ["null", "string"]
 ITEMS = Table([("id", "long"), ("v", NULLABLE)])
 KEYLESS = Table([("v", NULLABLE)], key=(), name="log", schema_id=400)
 SCHEMAS = ITEMS.schemas | KEYLESS.schemas
-SHOP = SourceSpec("shop", "postgresql", full_identity=None)
+SHOP = SourceSpec("shop", "postgresql", full_identity=None, keyless=frozenset({"public.log"}))
 SOURCES = [
     SHOP,
     SourceSpec(
@@ -43,6 +43,12 @@ GOLDEN = ("captured_postgres", "captured_mariadb", "captured_mysql", "events_pos
 
 def process(*records: Record, schemas: dict[int, Any] | None = None) -> Batch:
     return run(records, schemas=SCHEMAS | (schemas or {}), sources=SOURCES)
+
+
+def as_json(key: bytes | None = b'{"id":1}', **source: Any) -> Record:
+    """A create of ITEMS by a JsonConverter without schemas; None leaves a field of the source block out."""
+    block = {name: value for name, value in (ENVELOPE["source"] | source).items() if value is not None}
+    return Record(ITEMS.topic, json.dumps(ENVELOPE | {"source": block}).encode(), key)
 
 
 def created(id_: int, **more: Any) -> Record:
@@ -97,6 +103,15 @@ BAD: list[tuple[str, Record, Reason, Stage]] = [
     ("update without after", ITEMS.change("u", before={"id": 1, "v": None}), Reason.BAD_ENVELOPE, Stage.VALIDATE),
     ("delete without before", ITEMS.change("d", key={"id": 1}), Reason.BAD_ENVELOPE, Stage.VALIDATE),
     ("no key", replaced(created(1), key=None), Reason.MISSING_KEY, Stage.VALIDATE),
+    ("no connector", as_json(connector=None), Reason.BAD_ENVELOPE, Stage.VALIDATE),
+    ("no table", as_json(table=None), Reason.BAD_ENVELOPE, Stage.VALIDATE),
+    ("year 30000", as_json(ts_us=10**18), Reason.BAD_ENVELOPE, Stage.VALIDATE),
+    ("year 300000", as_json(ts_us=None, ts_ms=9 * 10**15), Reason.BAD_ENVELOPE, Stage.VALIDATE),
+    ("wraps around", as_json(ts_us=None, ts_ms=2**63 // 1000 * 2), Reason.BAD_ENVELOPE, Stage.VALIDATE),
+    ("before Christ", as_json(ts_us=-(10**17)), Reason.BAD_ENVELOPE, Stage.VALIDATE),
+    ("no record time", replaced(created(1), timestamp_ms=2**62), Reason.BAD_ENVELOPE, Stage.VALIDATE),
+    ("no source", replaced(created(1), topic="elsewhere.public.t", offset=2), Reason.UNKNOWN_SOURCE, Stage.DECODE),
+    ("no source, deleted", replaced(created(1), topic="elsewhere", value=None, offset=2), Reason.UNKNOWN_SOURCE, Stage.DECODE),
     (
         "no position",
         ITEMS.change("c", after={"id": 1, "v": None}, lsn=None, sequence=None),
@@ -140,6 +155,22 @@ def test_a_table_without_a_key_needs_none() -> None:
     batch = process(KEYLESS.change("c", after={"v": "x"}), KEYLESS.change("t"))
     assert batch.changes.select("operation", "key").rows() == [("create", ""), ("truncate", "")]
     assert batch.tables == ()
+
+
+@pytest.mark.parametrize(("keyless", "letters"), [(None, 0), (frozenset({"public.t"}), 0), (frozenset(), 1)])
+def test_the_verdict_on_a_null_key_does_not_depend_on_earlier_batches(keyless: frozenset[str] | None, letters: int) -> None:
+    """After a kill the same record stands in another batch of another process: it must not become the other thing."""
+    source = SourceSpec("shop", "postgresql", full_identity=None, keyless=keyless)
+    fresh, used = Path([source], IDENTITY_KEY), Path([source], IDENTITY_KEY)
+    used.run(chunks([as_json()]), {}, 1)
+    verdicts = [path.run(chunks([as_json(key=None)]), {}, 1) for path in (fresh, used)]
+    assert [len(batch.dead_letters) for batch in verdicts] == [letters, letters]
+
+
+def test_a_topic_of_no_source_asks_for_no_schema() -> None:
+    """The registry is waited for: a foreign record must not hold the batch up."""
+    foreign = chunks([replaced(created(1), topic="elsewhere.public.t")])
+    assert Path([SHOP], IDENTITY_KEY).schema_ids(foreign) == frozenset()
 
 
 def test_a_truncate_needs_no_key_and_has_no_mirror_row() -> None:
@@ -242,66 +273,6 @@ def test_garbage_never_takes_a_neighbour_along(data: st.DataObject) -> None:
     assert len(batch.changes) + len(batch.dead_letters) + sum(batch.left_out.values()) == len(records)
 
 
-ENVELOPE: dict[str, Any] = {
-    "before": None,
-    "after": {"id": 1, "v": "v1"},
-    "source": {
-        "connector": "postgresql",
-        "ts_us": 1,
-        "sequence": '["1","2"]',
-        "schema": "public",
-        "table": "t",
-        "txId": 7,
-        "lsn": 2,
-    },
-    "transaction": {"id": "7:2", "total_order": 1},
-    "op": "c",
-    "ts_ms": 2,
-}
-MARKER: dict[str, Any] = {
-    "status": "END",
-    "id": "7:1",
-    "event_count": 1,
-    "data_collections": [{"data_collection": "a.b", "event_count": 1}],
-    "ts_ms": 5,
-}
-MESSAGE: dict[str, Any] = {
-    "op": "m",
-    "ts_ms": 2,
-    "source": ENVELOPE["source"],
-    "message": {"prefix": "chronicle", "content": "e30="},
-}
-ANYTHING = st.one_of(
-    st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=3), st.just([]), st.just({}), st.just({"id": 1})
-)
-
-
-def bent(data: st.DataObject, template: dict[str, Any]) -> dict[str, Any]:
-    """The template with one field, at any depth, of another type or gone."""
-    record: dict[str, Any] = json.loads(json.dumps(template))
-    within: dict[str, Any] = record
-    while True:
-        name = data.draw(st.sampled_from(sorted(within)))
-        if not isinstance(within[name], dict) or not data.draw(st.booleans()):
-            break
-        within = within[name]
-    if data.draw(st.booleans()):
-        within[name] = data.draw(ANYTHING)
-    else:
-        del within[name]
-    return record
-
-
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.data(), st.sampled_from([ENVELOPE, MARKER, MESSAGE]))
-def test_json_of_any_types_has_one_disposition(data: st.DataObject, template: dict[str, Any]) -> None:
-    """Without a schema any field may be anything: never an error, and good records of the batch go through."""
-    texts = [json.dumps(bent(data, template)) for _ in range(data.draw(st.integers(1, 3)))] + [json.dumps(template)]
-    key = data.draw(st.sampled_from([b'{"id":1}', b'{"id":"x"}', b"{}", b"[]", None]))
-    batch = process(*(Record("shop.x", text.encode(), key) for text in texts))
-    assert batch.rows() == len(texts)
-
-
 def test_details_hold_no_data() -> None:
     """What a dead letter says is made of schema facts alone."""
     poison = replaced(created(1), value=(created(1).value or b"")[:5] + SECRET.encode())
@@ -310,6 +281,12 @@ def test_details_hold_no_data() -> None:
     )
     assert len(batch.dead_letters) == 3
     assert not any(SECRET in letter.detail for letter in batch.dead_letters)
+
+
+def test_a_detail_never_quotes_a_schema_that_is_none() -> None:
+    """Any JSON with these two keys is taken for a schema with its payload."""
+    (letter,) = process(Record(ITEMS.topic, json.dumps({"schema": {"type": SECRET}, "payload": {}}).encode())).dead_letters
+    assert SECRET not in letter.detail
 
 
 def json_record(record: Record, envelope: dict[str, Any]) -> Record:
@@ -355,11 +332,11 @@ def test_schema_ids_are_those_of_keys_and_values() -> None:
     records = [
         created(1),
         KEYLESS.change("c", after={"v": None}),
-        Record("t", b"{}"),
-        Record("t", None, b"\0\0"),
-        Record("t", b"\x01\0\0\0\x09"),
+        Record("shop.t", b"{}"),
+        Record("shop.t", None, b"\0\0"),
+        Record("shop.t", b"\x01\0\0\0\x09"),
     ]
-    assert Path([], IDENTITY_KEY).schema_ids(chunks(records)) == {100, 101, 400}
+    assert Path([SHOP], IDENTITY_KEY).schema_ids(chunks(records)) == {100, 101, 400}
 
 
 def test_a_truncate_alone_in_json_is_a_truncate() -> None:

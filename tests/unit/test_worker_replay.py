@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from chronicle.model.chunk import Chunk, Headers
+import pytest
+
+from chronicle.model.chunk import Chunk, Headers, SourceSpec
+from chronicle.model.dead_letters import Reason
+from chronicle.stages.path import Path
 from chronicle.worker.replay import restore
 
 RETRY = "chronicle.retry"
@@ -45,6 +49,16 @@ def test_records_get_their_original_coordinates_and_only_the_original_headers() 
     assert list(restored.timestamps_ms) == [1700000000000]
     assert restored.headers == [(("chronicle.epoch", b"3"),)]
     assert coordinates == {("shop.a.b", 2, 41)}
+
+
+@pytest.mark.parametrize(("name", "text"), [("timestamp", b"9" * 25), ("timestamp", b"-1"), ("offset", b"9" * 25)])
+def test_a_foreign_record_in_the_retry_topic_is_one_dead_letter(name: str, text: bytes) -> None:
+    """Its headers are whatever somebody wrote; no source has the retry topic, so it is never a change."""
+    full = f"chronicle.original.{name}"
+    headers = tuple((each, text if each == full else value) for each, value in origin("shop.a.b", 2, 41))
+    chunks, _ = restore([chunk(headers)], RETRY)
+    batch = Path([SourceSpec("shop", "postgresql")], b"k").run(chunks, {}, 1)
+    assert [letter.reason for letter in batch.dead_letters] == [Reason.UNKNOWN_SOURCE]
 
 
 def test_records_are_grouped_by_partition_in_offset_order() -> None:

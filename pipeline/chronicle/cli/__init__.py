@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
@@ -85,4 +86,27 @@ def main_options(
 
 def main() -> None:
     """Entry point of the console script."""
-    app(prog_name="chronicle")
+    try:
+        code = app(prog_name="chronicle", standalone_mode=False)
+    except typer.Abort:
+        typer.echo("nothing done", err=True)
+        sys.exit(1)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # typer's own errors have it: the words on the command line are wrong
+            raise
+        sys.exit(_misused(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _misused(error: Any) -> int:
+    """What is wrong with the command line, first; then where to look, and an example. No box: a log shows it as well."""
+    from chronicle.cli.terminal import err
+
+    message = str(error.format_message()).strip()
+    err.print(f"error: {message[:1].lower()}{message[1:]}", markup=False, soft_wrap=True)
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        err.print(f"see `{context.command_path} --help`", markup=False, soft_wrap=True)
+        if context.command.epilog:
+            err.print(context.command.epilog, markup=False, soft_wrap=True)
+    return int(getattr(error, "exit_code", 2))

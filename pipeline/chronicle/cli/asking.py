@@ -35,7 +35,7 @@ def open_trail(settings: config.Settings | None = None) -> Iterator[Trail]:
     from chronicle.sinks.clickhouse_client import connect
 
     settings = settings or config.load()
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())  # it also logs what it raises
+    quiet()
     try:
         client = connect(settings.clickhouse)
     except TransientError as error:
@@ -44,6 +44,11 @@ def open_trail(settings: config.Settings | None = None) -> Iterator[Trail]:
         yield Trail(client, settings.clickhouse.database)
     finally:
         client.close()
+
+
+def quiet() -> None:
+    """ClickHouse's client also logs what it raises; the error is shown once."""
+    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
 
 
 def moment(text: str | None) -> datetime | None:

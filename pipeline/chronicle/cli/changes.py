@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +12,7 @@ from rich.text import Text
 from chronicle.cli import shown
 from chronicle.cli.asking import Trail, moment, open_trail
 from chronicle.cli.terminal import command, err, print_json
-from chronicle.errors import ConfigError
+from chronicle.errors import ChronicleError, ConfigError
 
 if TYPE_CHECKING:
     from chronicle.trail.changes import Change, Filters
@@ -44,19 +45,13 @@ def changes(
     from chronicle.trail import changes as trail_changes
     from chronicle.trail import contexts
 
+    if key is not None and table is None:
+        raise ConfigError("add --table: a key means nothing without its table")
+    asked = trail_changes.Filters(
+        source, schema, None, (), tuple(operation or ()), column, transaction, moment(since), moment(until)
+    )
     with open_trail() as trail:
-        filters = _filters(
-            trail,
-            source=source,
-            schema=schema,
-            table=table,
-            key=key,
-            operation=operation,
-            column=column,
-            transaction=transaction,
-            since=since,
-            until=until,
-        )
+        filters = _filters(trail, asked, table, key)
         found = trail_changes.changes(trail.client, trail.database, filters, limit=limit)
         who = contexts.of(trail.client, trail.database, found)
     if as_json:
@@ -65,49 +60,33 @@ def changes(
             print_json({**change.as_json(), "context": None if context is None else context.as_json()})
         return
     if not found:
-        err.print("no changes match" + ("" if since is None else " (is --since too short?)"))
+        err.print("no changes match" + ("" if since is None else " (committed since then)"))
         return
     shown.print_table(_table([(change, contexts.look_up(who, change)) for change in found]))
     if len(found) == limit:
         err.print(f"(the newest {limit}; there may be more: --limit)")
 
 
-def _filters(
-    trail: Trail,
-    *,
-    source: str | None,
-    schema: str | None,
-    table: str | None,
-    key: str | None,
-    operation: list[str] | None,
-    column: str | None,
-    transaction: str | None,
-    since: str | None,
-    until: str | None,
-) -> Filters:
+def _filters(trail: Trail, asked: Filters, table: str | None, key: str | None) -> Filters:
+    """What was asked for, with the table and key that its words mean in this trail."""
     from chronicle.trail import keys, tables
-    from chronicle.trail.changes import Filters
 
-    since_at, until_at = moment(since), moment(until)
-    filters = Filters(source, schema, None, (), tuple(operation or ()), column, transaction, since_at, until_at)
-    if key is not None and table is None:
-        raise ConfigError("add --table: a key means nothing without its table")
-    if table is None and source is None:
-        return filters
-    known = [name for name in tables.known(trail.client, trail.database) if source in (None, name.source)]
-    if source is not None and not known:
-        raise ConfigError(f"correct --source: no changes of a source {source!r}")
+    if table is None and asked.source is None:
+        return asked
+    known = [name for name in tables.known(trail.client, trail.database) if asked.source in (None, name.source)]
+    if asked.source is not None and not known:
+        raise ChronicleError(f"correct --source: no changes of a source {asked.source!r}")
     if table is None:
-        return filters
-    name = tables.resolve(table, [name for name in known if schema in (None, name.schema)])
+        return asked
+    name = tables.resolve(table, [name for name in known if asked.schema in (None, name.schema)])
     texts = () if key is None else tuple(keys.texts(key, keys.shapes(trail.client, trail.database, name)))
-    return Filters(name.source, name.schema, name.table, texts, filters.operations, column, transaction, since_at, until_at)
+    return replace(asked, source=name.source, schema=name.schema, table=name.table, keys=texts)
 
 
 def _table(found: list[tuple[Change, Context | None]]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("committed (UTC)", "table", "operation", "key", "changed", "transaction"):
-        table.add_column(title, no_wrap=title != "changed", overflow="fold")
+        table.add_column(title, no_wrap=title not in ("key", "changed"), overflow="fold")
     named = any(context is not None for _, context in found)
     if named:
         table.add_column("who", overflow="fold")

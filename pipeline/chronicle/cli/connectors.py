@@ -9,16 +9,21 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from chronicle import config
-from chronicle.cli.terminal import command, err, out, print_json
+from chronicle.cli import shown
+from chronicle.cli.terminal import command, err, interruptible, out, print_json
 from chronicle.errors import ConfigError
 
 # Everything of `capture` is imported inside the commands: it brings Kafka and HTTP clients, and --help is to be quick.
 
-app = typer.Typer(no_args_is_help=True, help="Sources as files: check, plan and apply their Debezium connectors.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Sources as files: check, plan and apply their Debezium connectors.",
+    epilog="Example: chronicle connectors status",
+)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Sources; all of connect.directory when none is named.")]
 Name = Annotated[str, typer.Argument(help="A source: the name of its file.")]
@@ -47,25 +52,26 @@ def check(names: Names = None, as_json: AsJson = False) -> None:
             out.print(f"{finding.level:<8}", style=STYLES[finding.level], end="")
             out.print(f"{finding.source}: {finding.what}", markup=False)
             out.print(f"        → {finding.fix}", markup=False, style="dim")
-        err.print(f"{len(sources)} sources, {errors} errors, {len(findings) - errors} warnings and notes")
+        counted = f"{len(sources)} source{'' if len(sources) == 1 else 's'}"
+        err.print(f"{counted} checked: {errors} errors, {len(findings) - errors} warnings and notes")
     if errors:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: chronicle connectors render shop --json | jq .shop")
+@app.command(epilog="Example: chronicle connectors render shop")
 @command
 def render(names: Names = None, as_json: AsJson = False) -> None:
     """Print the complete configuration, as Connect gets it: references to secrets stay references."""
     from chronicle.capture.plan import masked
 
     with _deployment() as (settings, deployment):
-        shown: dict[str, dict[str, str | None]] = {}
+        rendered: dict[str, dict[str, str | None]] = {}
         for name, source in _sources(settings, names).items():
-            shown[name] = {option: masked(option, value) for option, value in deployment.rendered(source).items()}
+            rendered[name] = {option: masked(option, value) for option, value in deployment.rendered(source).items()}
     if as_json:
-        print_json(shown)
+        print_json(rendered)
         return
-    for name, options in shown.items():
+    for name, options in rendered.items():
         out.print(f"# {name}", style="bold")
         for option, value in options.items():
             out.print(f"{option} = {value}", markup=False)
@@ -84,7 +90,7 @@ def plan(names: Names = None, as_json: AsJson = False) -> None:
         _print_plan(each)
 
 
-@app.command(epilog="Example: chronicle connectors apply shop --new-epoch")
+@app.command(epilog="Example: chronicle connectors apply shop")
 @command
 def apply(
     names: Names = None,
@@ -156,7 +162,7 @@ def restart(name: Name, as_json: AsJson = False) -> None:
     _change_state(name, "restart", as_json)
 
 
-@app.command(epilog="""Example: chronicle connectors snapshot shop.public.orders --where "id > 1000" """)
+@app.command(epilog="""Example: chronicle connectors snapshot shop.public.customers --where "id < 100" """)
 @command
 def snapshot(
     table: Annotated[str, typer.Argument(help="A captured table with its source in front: shop.public.orders.")],
@@ -175,7 +181,7 @@ def snapshot(
         state = deployment.connect.state(name)
         if state is None:
             raise ConfigError(f"run `chronicle connectors apply {name}`: there is no such connector")
-        signal = request_snapshot(settings.kafka, source, [qualified], where)
+        signal = interruptible(lambda: request_snapshot(settings.kafka, source, [qualified], where))
     if as_json:
         print_json({"source": name, "table": qualified, "signal": signal, "state": state.state})
     else:
@@ -234,7 +240,9 @@ def _change_state(name: str, order: str, as_json: bool) -> None:
 
 def _print_status(found: list[Any]) -> None:
     columns = ("source", "connector", "task", "epoch", "position", "lag", "slot keeps", "last change")
-    table = Table(*columns, box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, no_wrap=column != "slot keeps")
     for each in found:
         bad = next((task.state for task in each.tasks if task.state != "RUNNING"), each.state)
         table.add_row(
@@ -245,11 +253,10 @@ def _print_status(found: list[Any]) -> None:
             each.position or "",
             _bytes(each.lag_bytes),
             "" if each.slot is None else f"{_bytes(each.slot.retained_bytes)} ({each.slot.wal_status})",
-            "" if each.idle_s is None else f"{each.idle_s:.0f} s ago",
+            "" if each.idle_s is None else f"{shown.span(each.idle_s)} ago",
             style=STYLES.get(bad),
         )
-    # A pipe has no width of its own, and rich would take 80.
-    (out if out.is_terminal else Console(width=160)).print(table)
+    shown.print_table(table)
     for each in found:
         causes = [(f"{each.name} task {task.id}", task.cause) for task in each.tasks] + [(each.name, each.cause)]
         for place, cause in causes:

@@ -14,10 +14,15 @@ from rich.text import Text
 
 from chronicle.cli import shown
 from chronicle.cli.asking import moment, open_trail
-from chronicle.cli.terminal import command, err, out, print_json
-from chronicle.errors import ChronicleError
+from chronicle.cli.terminal import command, err, interruptible, out, print_json
+from chronicle.errors import ChronicleError, ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Records that could not be processed: list them, look at one, send them back.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Records that could not be processed: list them, look at one, send them back.",
+    epilog="Example: chronicle dead-letters list",
+)
 
 Reason = Annotated[str | None, typer.Option(help="Only this reason: wrong_frame, unknown_schema, not_decodable, …")]
 Topic = Annotated[str | None, typer.Option(help="Only records of this raw topic.")]
@@ -39,8 +44,8 @@ def list_(
     """List dead letters, the newest last, and how many have which reason. Metadata only, never what is in a record."""
     from chronicle.trail import letters
 
+    filters = letters.Filters(_known(reason), topic, source, moment(since))
     with open_trail() as trail:
-        filters = letters.Filters(reason, topic, source, moment(since))
         found = letters.letters(trail.client, trail.database, filters, limit=limit)
         counts = letters.counts(trail.client, trail.database, filters)
     if as_json:
@@ -52,7 +57,9 @@ def list_(
         return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("failed (UTC)", "topic", "partition", "offset", "reason", "stage", "detail", "since then"):
-        table.add_column(title, no_wrap=title != "detail", overflow="fold", justify="right" if title == "offset" else "left")
+        table.add_column(
+            title, no_wrap=title not in ("topic", "detail"), overflow="fold", justify="right" if title == "offset" else "left"
+        )
     for letter in found:
         cells = (shown.instant(letter.failed_at), letter.topic, str(letter.partition), str(letter.offset))
         state = Text("processed", "green") if letter.change_since else Text("-", "dim")
@@ -64,22 +71,29 @@ def list_(
         err.print(f"(the newest {len(found)} are shown: --limit)")
 
 
-@app.command(epilog="Example: chronicle dead-letters show shop.public.customers 2 1041 --raw")
+@app.command(epilog="Example: chronicle dead-letters show --raw")
 @command
 def show(
-    topic: Annotated[str, typer.Argument(help="Raw topic of the record.")],
-    partition: Annotated[int, typer.Argument(min=0)],
-    offset: Annotated[int, typer.Argument(min=0)],
+    topic: Annotated[str | None, typer.Argument(help="Raw topic of the record.", show_default=False)] = None,
+    partition: Annotated[int | None, typer.Argument(min=0, help="Its partition there.", show_default=False)] = None,
+    offset: Annotated[int | None, typer.Argument(min=0, help="Its offset there.", show_default=False)] = None,
     *,
     raw: Annotated[
         bool, typer.Option("--raw", help="Also the original key, value and headers: clear text, so that you looked is logged.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output; bytes in base64.")] = False,
 ) -> None:
-    """Show one dead letter: where it is, why it failed, and on request what is in it."""
+    """Show one dead letter, the newest when none is named: where it is, why it failed, and on request what is in it."""
     from chronicle.trail import letters
 
+    if topic is not None and offset is None:
+        raise ConfigError("name topic, partition and offset, as `chronicle dead-letters list` shows them, or none of them")
     with open_trail() as trail:
+        if topic is None or partition is None or offset is None:
+            newest = letters.letters(trail.client, trail.database, letters.Filters(), limit=1)
+            if not newest:
+                raise ChronicleError("nothing to show: there are no dead letters")
+            topic, partition, offset = newest[0].coordinates
         filters = letters.Filters(topic=topic, partition=partition, offset=offset)
         found = letters.letters(trail.client, trail.database, filters, limit=100)
     if not found and not raw:
@@ -93,13 +107,7 @@ def show(
     if as_json:
         print_json(told)
         return
-    grid = Table.grid(padding=(0, 2))
-    for name, value in told.items():
-        if name != "raw":
-            grid.add_row(
-                Text(name, "bold"), Text(value if isinstance(value, str) and value.isprintable() else shown.value(value))
-            )
-    shown.print_table(grid)
+    shown.print_record([(name, shown.cell(value)) for name, value in told.items() if name != "raw"])
     for name in ("key", "value") if raw else ():
         out.print(f"\n{name} (hex and text)", style="bold")
         out.print(Text(_dump(told["raw"][name])), soft_wrap=True)
@@ -127,7 +135,7 @@ def replay(
     from chronicle import config, dead_letters
 
     kafka = config.load().kafka
-    selection = dead_letters.Selection(reason, topic, source, moment(since))
+    selection = dead_letters.Selection(_known(reason), topic, source, moment(since))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task("reading dead letters")
@@ -135,14 +143,24 @@ def replay(
         def told(count: int, chosen: int) -> None:
             progress.update(task, description=f"{count:,} dead letters read, {chosen:,} chosen")
 
-        done = dead_letters.replay(kafka, selection, dry_run=dry_run, progress=told)
+        done = interruptible(lambda: dead_letters.replay(kafka, selection, dry_run=dry_run, progress=told))
     if as_json:
         result = {"read": done.read, "chosen": done.chosen, "sent": done.sent, "by_reason": dict(done.by_reason)}
         print_json({**result, "dry_run": dry_run})
         return
     reasons = ", ".join(f"{count} {name}" for name, count in done.by_reason.items())
     verb = "would be sent" if dry_run else f"sent to {kafka.retry_topic}"
-    out.print(Text(f"{done.read} dead letters read, {done.chosen} {verb}" + (f": {reasons}" if reasons else "")))
+    read = f"{done.read} dead letter{'' if done.read == 1 else 's'} read"
+    out.print(Text(f"{read}, {done.chosen} {verb}" + (f": {reasons}" if reasons else "")))
+
+
+def _known(reason: str | None) -> str | None:
+    """A reason that there is: a misspelt one would quietly match nothing."""
+    from chronicle.model.dead_letters import Reason as Known
+
+    if reason is not None and reason not in set(Known):
+        raise ConfigError(f"choose a --reason from {', '.join(Known)}: there is no {reason!r}")
+    return reason
 
 
 def _raw(topic: str, partition: int, offset: int) -> dict[str, Any]:
@@ -151,7 +169,8 @@ def _raw(topic: str, partition: int, offset: int) -> dict[str, Any]:
 
     from chronicle import config, dead_letters
 
-    letter = dead_letters.find(config.load().kafka, topic, partition, offset)
+    kafka = config.load().kafka
+    letter = interruptible(lambda: dead_letters.find(kafka, topic, partition, offset))
     _log_look(topic, partition, offset)
 
     def text(data: bytes | None) -> str | None:

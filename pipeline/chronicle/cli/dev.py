@@ -18,13 +18,17 @@ from rich.progress import SpinnerColumn, TaskID, TextColumn
 from rich.table import Table
 
 from chronicle.cli import demo as _demo
+from chronicle.cli import shown
 from chronicle.cli.terminal import command, err, out, print_json
 from chronicle.dev import processes
 from chronicle.dev.stack import DEFAULT_PARTS, PARTS, PartStatus, Progress, Stack
 from chronicle.errors import StackError
 
 app = typer.Typer(
-    no_args_is_help=True, help="The local stack: Kafka, registry, Connect, databases and ClickHouse, without Docker."
+    no_args_is_help=True,
+    add_completion=False,
+    help="The local stack: Kafka, registry, Connect, databases and ClickHouse, without Docker.",
+    epilog="Example: chronicle dev up",
 )
 
 DEFAULT_DIRECTORY = Path(".chronicle")
@@ -106,7 +110,7 @@ def status(directory: Directory = DEFAULT_DIRECTORY, as_json: AsJson = False) ->
     if as_json:
         print_json([asdict(part) for part in parts])
     else:
-        out.print(_table(parts))
+        shown.print_table(_table(parts))
     for part in parts:
         if part.state == "died":
             err.print(f"{part.part} died; the end of {stack.log_file(part.part)}:", style="bold red", soft_wrap=True)
@@ -146,7 +150,8 @@ def reset(
         typer.confirm(f"Delete all data of the stack in {stack.directory}?", abort=True, err=True)
     with showing() as report:
         stack.reset(report)
-    err.print(f"{stack.directory} is gone", soft_wrap=True, markup=False)
+    what = "what is left there is not the stack's" if stack.directory.exists() else "the directory is gone"
+    err.print(f"no data of a stack in {stack.directory}; {what}", soft_wrap=True, markup=False)
 
 
 @app.command(epilog='Example: eval "$(chronicle dev env)"')
@@ -177,21 +182,13 @@ def _table(parts: list[PartStatus]) -> Table:
             str(part.pid or ""),
             str(part.port),
             f"{part.memory_bytes / 2**20:.0f} MiB" if part.memory_bytes else "",
-            duration(part.uptime_s) if part.uptime_s is not None else "",
+            shown.span(part.uptime_s) if part.uptime_s is not None else "",
             part.health,
         )
     total = sum(part.memory_bytes for part in parts)
     table.add_section()
     table.add_row("together", "", "", "", f"{total / 2**20:.0f} MiB", "", "")
     return table
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: 45 s, 12 min, 3 h 20 min."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds // 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
 @contextmanager

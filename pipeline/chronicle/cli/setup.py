@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from chronicle.cli.terminal import command, err, out, print_json
+from chronicle.cli import shown
+from chronicle.cli.asking import quiet
+from chronicle.cli.terminal import command, err, interruptible, print_json
 
 if TYPE_CHECKING:
     from chronicle.setup import Step
@@ -21,16 +23,22 @@ _STYLES = {"created": "green", "changed": "yellow", "present": "dim"}
 def setup(as_json: Annotated[bool, typer.Option("--json", help="One JSON array on standard output.")] = False) -> None:
     """Make topics, tables, registry subjects and the identity key; what is there already is left as it is."""
     from chronicle import config
+    from chronicle.errors import TransientError
     from chronicle.setup import run
 
-    steps = run(config.load(), _progress)
+    settings = config.load()
+    quiet()
+    try:
+        steps = interruptible(lambda: run(settings, _progress))
+    except TransientError as error:
+        raise TransientError(f"start what does not answer, or correct its address in the settings: {error}") from error
     if as_json:
         print_json([asdict(step) for step in steps])
         return
     table = Table("what", "name", "did", "detail")
     for step in steps:
         table.add_row(step.kind, step.name, f"[{_STYLES[step.action]}]{step.action}[/]", step.detail)
-    out.print(table)
+    shown.print_table(table)
 
 
 def _progress(step: Step) -> None:

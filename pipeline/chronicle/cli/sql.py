@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import csv
+import json
+import math
+import re
 import sys
-from typing import TYPE_CHECKING, Annotated
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
     from chronicle.trail.query import Answer
 
 EPILOG = 'Example: chronicle sql "SELECT operation, count() FROM chronicle.changes FINAL GROUP BY operation"'
+
+WIDE = re.compile(r"\bU?Int(128|256)\b")
+"""Types that JSON's numbers cannot hold; a position is one."""
 
 
 @command
@@ -38,15 +45,20 @@ def sql(
 
     if as_json and as_csv:
         raise ConfigError("choose one of --json and --csv")
+    text = sys.stdin.read() if statement == "-" else statement
     with open_trail() as trail:
-        answer = query.run(trail.client, sys.stdin.read() if statement == "-" else statement, limit=limit, timeout_s=timeout_s)
+        answer = query.run(trail.client, text, limit=limit, timeout_s=timeout_s)
     if as_json:
+        wide = [WIDE.search(name) is not None for name in answer.types]
         for row in answer.rows:
-            print_json(dict(zip(answer.columns, row, strict=True)))
+            values = (str(one) if big and one is not None else _jsonable(one) for one, big in zip(row, wide, strict=True))
+            print_json(dict(zip(answer.columns, values, strict=True)))
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(answer.columns)
-        writer.writerows(answer.rows)
+        writer.writerows([_csv(one) for one in row] for row in answer.rows)
+    elif not answer.rows:
+        err.print("no rows")
     else:
         shown.print_table(_table(answer))
     if answer.cut:
@@ -58,5 +70,18 @@ def _table(answer: Answer) -> Table:
     for name in answer.columns:
         table.add_column(Text(name), overflow="fold")
     for row in answer.rows:
-        table.add_row(*(Text(one if isinstance(one, str) and one.isprintable() else shown.value(one)) for one in row))
+        table.add_row(*map(shown.cell, row))
     return table
+
+
+def _jsonable(value: Any) -> Any:
+    """A time as in every other command's JSON; NaN and infinities, which JSON does not have, as null."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _csv(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | tuple | dict) else value

@@ -14,7 +14,7 @@ from chronicle.errors import ChronicleError
 if TYPE_CHECKING:
     from chronicle.config import Settings
 
-EPILOG = "Example: chronicle worker --sources shop,hiring --instance-id worker-0"
+EPILOG = "Example: CHRONICLE_WORKER__HTTP_PORT=0 chronicle worker --until-drained"
 
 ENVIRONMENT = {
     # glibc would give memory back after every batch and ask for it again (fact 29)

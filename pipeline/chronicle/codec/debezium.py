@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
 import polars as pl
 
 from chronicle.codec import diff, types
 from chronicle.codec.flat import Flat, after, before, column, row_columns
 from chronicle.codec.schema import Column, WriterSchema
+from chronicle.codec.times import from_millis
 from chronicle.codec.unavailable import is_placeholder
 from chronicle.model.chunk import SourceSpec
 
@@ -128,13 +130,13 @@ def completed(core: pl.DataFrame) -> pl.DataFrame:
     where there is a row, `before_known`, and the times `committed_us` and `captured_us`."""
     op, given = pl.col("op"), pl.col("has_before")
     unknown = ((op == "u") & ~(pl.col("trust_updates") & given)) | ((op == "d") & ~(pl.col("trust_deletes") & given))
-    committed = pl.coalesce(pl.col("source_us"), pl.col("source_ms") * 1000)
+    committed = pl.coalesce(pl.col("source_us"), from_millis(pl.col("source_ms")))
     return core.with_columns(
         pl.when(given & (pl.col("trust_updates") | (op != "u"))).then(pl.col("before")),
         pl.when(pl.col("has_after")).then(pl.col("after")),
         (~unknown).fill_null(True).alias("before_known"),
         committed.alias("committed_us"),
-        pl.coalesce(pl.col("envelope_us"), pl.col("envelope_ms") * 1000, committed).alias("captured_us"),
+        pl.coalesce(pl.col("envelope_us"), from_millis(pl.col("envelope_ms")), committed).alias("captured_us"),
     )
 
 
@@ -176,7 +178,7 @@ class Plan:
         self._exprs = [
             given.alias("b?"),
             now.alias("a?"),
-            ((pl.col("op") == "u") & given & now).alias("both"),
+            ((pl.col("op") == "u") & given & now).fill_null(False).alias("both"),
             *([((pl.col("op") == "u") & ~given).any().alias("doubted")] if self._doubtful else []),
             *([pl.any_horizontal(self._tests.values()).any().alias("missing")] if self._tests else []),
             *(before(name).ne_missing(after(name)).alias(f"~{name}") for name in self._diffed),
@@ -199,7 +201,7 @@ class Plan:
             *(self._without(table, missing) if missing else self._images(group)),
             given,
             now,
-            *(column(table, name, dtype) for name, dtype in self._fields),
+            *(column(group, name, dtype) for name, dtype in self._fields),
         ]
         absent = (
             diff.name_lists(list(missing), diff.matrix(list(missing.values()), rows)) if missing else diff.none_marked(rows)
@@ -234,7 +236,7 @@ class Plan:
         if not self._diffed or not both.any():
             return diff.none_marked(len(both))
         marks = diff.matrix(differs, len(both))
-        marks &= diff.matrix([both], len(both))
+        marks &= both.to_numpy()[:, np.newaxis]
         for name, absent in missing.items():  # a value that was not sent has not changed
             if name in self._diffed:
                 marks[:, self._diffed.index(name)] &= ~absent.to_numpy()
@@ -252,7 +254,7 @@ class Plan:
     def _text(self, columns: Sequence[Column], value: Callable[[str], pl.Expr]) -> pl.Expr:
         """Canonical JSON of a row out of flat columns."""
         fields = [(column, value(column.name)) for column in sorted(columns, key=lambda one: one.name)]
-        return types.key_text(fields, replaced=self._replaced(columns, value))
+        return types.object_text(fields, replaced=self._replaced(columns, value))
 
     def _replaced(self, columns: Sequence[Column], value: Callable[[str], pl.Expr]) -> dict[str, pl.Expr]:
         marks = {column.name: self._filtered[column.name] for column in columns if column.name in self._filtered}

@@ -7,7 +7,7 @@ flat columns make the same work three times cheaper.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import polars as pl
@@ -22,34 +22,48 @@ BLOCKS: Mapping[str, str] = {"before": "b:", "after": "a:", "source": "s:", "tra
 class Flat:
     """A group's records, laid flat."""
 
-    table: pl.DataFrame
+    table: pl.DataFrame = field(repr=False)
     """All columns: those of the decoder's frame, and one per field of a block (`after.id` → `a:id`)."""
-    rows: pl.DataFrame | None
+    rows: pl.DataFrame | None = field(repr=False)
     """Old rows, and under them the new ones, with the table's own column names; null where there is none. None when they
     are no records: null throughout in JSON without a schema, as for truncates."""
+    names: frozenset[str]
+    """Of `table`'s columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What follows from the schema alone."""
+
+    blocks: tuple[tuple[str, list[str]], ...]
+    """Blocks that are records, with the names of their flat columns."""
+    rows: bool
+    """Whether old and new rows are among them (then they have the same columns)."""
+    names: frozenset[str]
+    """Of all flat columns."""
 
 
 def flat(frame: pl.DataFrame, schema: WriterSchema) -> Flat:
     """The frame a decoder made of records of this schema as flat columns."""
-    blocks, alike = _layout(schema)
-    columns: list[pl.Series] = []
+    layout = _layout(schema)
+    parts = [frame]  # joined as frames: a Series object for each of their columns costs more than the rest
     rows: list[pl.DataFrame] = []
-    for block in blocks:
-        fields = frame[block].struct.unnest()
-        if alike and block in ("before", "after"):
+    for block, names in layout.blocks:
+        fields = frame.get_column(block).struct.unnest()
+        if layout.rows and block in ("before", "after"):
             rows.append(fields.clone())
-        prefix = BLOCKS[block]
-        fields.columns = [prefix + name for name in fields.columns]
-        columns += fields.get_columns()
-    return Flat(frame.hstack(columns), rows[0].vstack(rows[1]).rechunk() if alike else None)
+        fields.columns = names
+        parts.append(fields)
+    return Flat(pl.concat(parts, how="horizontal"), rows[0].vstack(rows[1]).rechunk() if layout.rows else None, layout.names)
 
 
 @lru_cache(maxsize=4096)
-def _layout(schema: WriterSchema) -> tuple[tuple[str, ...], bool]:
-    """The blocks that are records, and whether old and new rows are (then they have the same columns)."""
+def _layout(schema: WriterSchema) -> _Layout:
     dtypes = schema.frame_schema()
-    blocks = tuple(block for block in BLOCKS if isinstance(dtypes.get(block), pl.Struct))
-    return blocks, {"before", "after"} <= set(blocks)
+    records = {block: dtype for block in BLOCKS if isinstance(dtype := dtypes.get(block), pl.Struct)}
+    blocks = tuple((block, [BLOCKS[block] + one.name for one in dtype.fields]) for block, dtype in records.items())
+    names = frozenset((*dtypes, *(name for _, names in blocks for name in names)))
+    return _Layout(blocks, {"before", "after"} <= records.keys(), names)
 
 
 def before(name: str) -> pl.Expr:
@@ -62,11 +76,11 @@ def after(name: str) -> pl.Expr:
     return pl.col(BLOCKS["after"] + name)
 
 
-def column(table: pl.DataFrame, name: str, dtype: pl.DataType) -> pl.Series:
+def column(group: Flat, name: str, dtype: pl.DataType) -> pl.Series:
     """A flat column in this dtype; null where this version of the connector has no such field."""
-    if name not in table.columns:
-        return pl.Series(name, [None], dtype=dtype).new_from_index(0, len(table))
-    series = table.get_column(name)
+    if name not in group.names:
+        return pl.Series(name, [None], dtype=dtype).new_from_index(0, len(group.table))
+    series = group.table.get_column(name)
     return series if series.dtype == dtype else series.cast(dtype, strict=False)
 
 

@@ -5,7 +5,7 @@ A poll returns thousands of records with a handful of distinct header sets, so s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -22,7 +22,7 @@ class HeaderFacts:
 
     epoch: int | None
     """0 to 255; None when the header is absent or unreadable: the source's own epoch is then meant."""
-    old_key: str | None
+    old_key: str | None = field(repr=False)
     """The key before a primary-key change, as a JSON object of the key's columns; only on its create half."""
 
 

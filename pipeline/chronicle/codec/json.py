@@ -35,7 +35,7 @@ class Payloads:
     schema: WriterSchema
     indices: tuple[int, ...]
     """Into the values given to `split`."""
-    values: tuple[bytes, ...]
+    values: tuple[bytes, ...] = field(repr=False)
     """The payloads, without their schema."""
 
 
@@ -100,6 +100,9 @@ def _collect(
         _decoder(schema)
     except UnsupportedSchema as error:
         bad.update(dict.fromkeys(group.indices, str(error)))
+        return
+    if not schema.columns:  # `{}`: no frame has rows without columns
+        bad.update(dict.fromkeys(group.indices, "the value has no fields"))
         return
     bad.update((group.indices[at], detail) for at, detail in wrong.items())
     good = [at for at in range(len(group.indices)) if at not in wrong]

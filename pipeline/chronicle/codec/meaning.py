@@ -145,7 +145,10 @@ def _plain(column: Column) -> Meaning:
 def _integer(column: Column) -> Meaning:
     bits = column.width or (32 if column.dtype == pl.Int32() else 64)
     narrow = {8: pl.Int8(), 16: pl.Int16()}.get(bits)
-    return Meaning(f"Int{bits}", value=_same if narrow is None else lambda value: value.cast(narrow))
+    if narrow is None:
+        return Meaning(f"Int{bits}")
+    # a flipped bit in Avro still reads as 32 bits: flagged then, and no error
+    return _parsed(f"Int{bits}", _same, lambda value: value.cast(narrow, strict=False))
 
 
 def _decimal(column: Column) -> Meaning:

@@ -16,6 +16,8 @@ Unit = Literal["ms", "us", "ns"]
 _DATE_DAYS = (-719_162, 2_932_896)  # 0001-01-01 to 9999-12-31
 _DATE32_DAYS = (-25_567, 120_529)  # ClickHouse's Date32: 1900-01-01 to 2299-12-31
 _DAY_US = 86_400_000_000
+YEARS_US = (_DATE_DAYS[0] * _DAY_US, (_DATE_DAYS[1] + 1) * _DAY_US - 1)
+"""The instants that a calendar of four-digit years can show, in microseconds."""
 _PER_US = {"ms": 1_000, "us": 1, "ns": 1}
 _PER_SECOND = {"ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _DATETIME64_US = (_DATE32_DAYS[0] * _DAY_US, (_DATE32_DAYS[1] + 1) * _DAY_US - 1)
@@ -26,6 +28,11 @@ _ZONED_CHARACTERS = 27  # 2024-02-29T18:29:59.123456Z
 def _where(condition: pl.Expr, value: pl.Expr) -> pl.Expr:
     """`value` where `condition`, otherwise null: Polars evaluates both branches of a choice, and panics on some values."""
     return pl.when(condition).then(value)
+
+
+def from_millis(millis: pl.Expr) -> pl.Expr:
+    """Microseconds; what is outside `YEARS_US` stays outside, and does not wrap around 64 bits into it."""
+    return millis.clip(YEARS_US[0] // 1_000 - 1, YEARS_US[1] // 1_000 + 1) * 1_000
 
 
 # Days ---------------------------------------------------------------------------------------------------------------

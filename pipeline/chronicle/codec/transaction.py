@@ -9,13 +9,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 import polars as pl
 
 from chronicle.codec.schema import WriterSchema
+from chronicle.codec.times import YEARS_US, from_millis
 from chronicle.model.chunk import SourceSpec
 
 MESSAGE_PREFIX = "chronicle"
@@ -42,7 +43,7 @@ def markers(frame: pl.DataFrame, schema: WriterSchema, spec: SourceSpec) -> pl.D
     out = frame.select(
         transaction_id(pl.col("id"), spec).alias("transaction_id"),
         pl.col("status").cast(pl.String).replace_strict(_KINDS, default=None, return_dtype=pl.String).alias("kind"),
-        (_number("ts_ms", pl.Int64(), fields) * 1000).alias("occurred_us"),
+        _shown(from_millis(_number("ts_ms", pl.Int64(), fields))).alias("occurred_us"),
         counted.alias("event_count"),
         (tables if tables is not None else pl.lit(None, MARKERS["tables"])).alias("tables"),
     )
@@ -56,6 +57,11 @@ def markers(frame: pl.DataFrame, schema: WriterSchema, spec: SourceSpec) -> pl.D
 
 def _number(name: str, dtype: pl.DataType, fields: set[str]) -> pl.Expr:
     return pl.col(name).cast(dtype, strict=False) if name in fields else pl.lit(None, dtype)
+
+
+def _shown(micros: pl.Expr) -> pl.Expr:
+    """Null for a time that cannot be written."""
+    return pl.when(micros.is_between(*YEARS_US)).then(micros)
 
 
 def transaction_id(value: pl.Expr, spec: SourceSpec) -> pl.Expr:
@@ -81,10 +87,11 @@ class Message:
     """A logical message, read. Postgres only."""
 
     prefix: str
-    content: bytes
+    content: bytes = field(repr=False)
     transaction_id: str | None
     """None: not transactional."""
     committed_us: int | None
+    """Null also for a time outside the years 1 to 9999."""
 
 
 def messages(frame: pl.DataFrame) -> list[Message | None]:
@@ -107,12 +114,10 @@ def messages(frame: pl.DataFrame) -> list[Message | None]:
 
 def _committed_us(fields: list[str]) -> pl.Expr:
     source = pl.col("source").struct
-    times = [
-        source.field(name).cast(pl.Int64, strict=False) * unit
-        for name, unit in (("ts_us", 1), ("ts_ms", 1000))
-        if name in fields
-    ]
-    return pl.coalesce(*times, pl.lit(None, pl.Int64))
+    times = {name: source.field(name).cast(pl.Int64, strict=False) for name in ("ts_us", "ts_ms") if name in fields}
+    if "ts_ms" in times:
+        times["ts_ms"] = from_millis(times["ts_ms"])
+    return _shown(pl.coalesce(*times.values(), pl.lit(None, pl.Int64)))
 
 
 def _message(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -34,8 +35,8 @@ def image(
     return pl.when(row.is_not_null()).then(_object(fields, replaced or {}, unavailable or {}))
 
 
-def key_text(fields: Sequence[tuple[Column, pl.Expr]], *, replaced: Mapping[str, pl.Expr] | None = None) -> pl.Expr:
-    """Canonical JSON text of a key, in key-schema order: one (column, value expression) per key column."""
+def object_text(fields: Sequence[tuple[Column, pl.Expr]], *, replaced: Mapping[str, pl.Expr] | None = None) -> pl.Expr:
+    """Canonical JSON text of an object with these members in this order; `replaced` as in `image`."""
     return _object(fields, replaced or {}, {})
 
 
@@ -79,44 +80,75 @@ def representable(column: Column, value: pl.Expr) -> pl.Expr | None:
     return None if fits is None else (value.is_null() | fits(value)).fill_null(True)
 
 
+Run = list[pl.Expr]
+"""Neighbouring members that Polars' JSON writer writes canonically, together."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """A member with a text of its own: a float, a record, a map, or one that may be left out."""
+
+    name: str
+    text: pl.Expr
+    absent: pl.Expr | None
+
+    @property
+    def key(self) -> str:
+        return json.dumps(self.name, ensure_ascii=False) + ":"
+
+
 def _object(
     fields: Sequence[tuple[Column, pl.Expr]], replaced: Mapping[str, pl.Expr], unavailable: Mapping[str, pl.Expr]
 ) -> pl.Expr:
-    """JSON object text of these fields in this order.
-
-    Neighbouring fields that Polars' JSON writer writes canonically go through it together; floats, records, maps and
-    fields that may be left out are spliced in between as text of their own.
-    """
-    pieces: list[pl.Expr] = []  # each: members with a comma after them
-    run: list[pl.Expr] = []
-    ending = pl.lit(",")
-
-    def end_run() -> None:
-        if run:
-            encoded = pl.struct(*run).struct.json_encode()
-            pieces.extend((encoded.str.strip_prefix("{").str.strip_suffix("}"), ending))
-            run.clear()
-
+    """JSON object text of these fields in this order."""
+    parts: list[Run | _Alone] = []
     for column, value in fields:
         meaning = meaning_of(column)
         there = replaced.get(column.name)
         raw = meaning.raw and there is None
         member = meaning.text(value) if there is None else there
-        if not raw and column.name not in unavailable:
-            run.append(member.alias(column.name))
-            continue
-        end_run()
-        name = pl.lit(json.dumps(column.name, ensure_ascii=False) + ":")
-        text = member.fill_null("null") if raw else _encoded(member)
-        piece = pl.concat_str(name, text, ending)
-        if column.name in unavailable:
-            piece = pl.when(unavailable[column.name].fill_null(False)).then(pl.lit("")).otherwise(piece)
-        pieces.append(piece)
-    if run and not pieces:
-        return pl.struct(*run).struct.json_encode()
-    end_run()
-    body = pl.concat_str(*pieces).str.strip_suffix(",") if pieces else pl.lit("")
-    return pl.concat_str(pl.lit("{"), body, pl.lit("}"))
+        if raw or column.name in unavailable:
+            text = member.fill_null("null") if raw else _encoded(member)
+            parts.append(_Alone(column.name, text, unavailable.get(column.name)))
+        elif parts and isinstance(parts[-1], list):
+            parts[-1].append(member.alias(column.name))
+        else:
+            parts.append([member.alias(column.name)])
+    return _with_gaps(parts) if unavailable else _whole(parts)
+
+
+def _whole(parts: Sequence[Run | _Alone]) -> pl.Expr:
+    """All members, in one pass: a run at either end keeps its own brace."""
+    pieces: list[pl.Expr] = []
+    before = "{"  # stands between what is in `pieces` and what comes
+    for index, part in enumerate(parts):
+        if isinstance(part, _Alone):
+            pieces += (pl.lit(before + part.key), part.text)
+        else:
+            encoded = pl.struct(*part).struct.json_encode()
+            if index:
+                pieces.append(pl.lit(before))
+                encoded = encoded.str.strip_prefix("{")
+            pieces.append(encoded if index == len(parts) - 1 else encoded.str.strip_suffix("}"))
+        before = ","
+    if not parts or isinstance(parts[-1], _Alone):
+        pieces.append(pl.lit("}" if parts else "{}"))
+    return pieces[0] if len(pieces) == 1 else pl.concat_str(*pieces)
+
+
+def _with_gaps(parts: Sequence[Run | _Alone]) -> pl.Expr:
+    """Members of which some are left out in some rows: each has a comma after it, and the last comma goes."""
+    pieces: list[pl.Expr] = []
+    comma = pl.lit(",")
+    for part in parts:
+        if isinstance(part, _Alone):
+            piece = pl.concat_str(pl.lit(part.key), part.text, comma)
+            gone = part.absent
+            pieces.append(piece if gone is None else pl.when(gone.fill_null(False)).then(pl.lit("")).otherwise(piece))
+        else:
+            encoded = pl.struct(*part).struct.json_encode()
+            pieces += (encoded.str.strip_prefix("{").str.strip_suffix("}"), comma)
+    return pl.concat_str(pl.lit("{"), pl.concat_str(*pieces).str.strip_suffix(","), pl.lit("}"))
 
 
 def _encoded(member: pl.Expr) -> pl.Expr:

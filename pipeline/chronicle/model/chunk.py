@@ -45,6 +45,9 @@ class SourceSpec:
 
     A Postgres table that is not named here keeps only the key of a deleted row, because Debezium invents the rest.
     """
+    keyless: frozenset[str] | None = None
+    """Tables (`schema.table`) without a primary key: a null key is a fault on every other table. None: not known, then a
+    null key is a row of a table without one."""
     signal_tables: frozenset[str] = frozenset({"chronicle_signal"})
     """Tables (name without schema) whose rows steer the connector; left out by rule `signal`."""
     context_tables: frozenset[str] = frozenset({"chronicle_context"})

@@ -19,13 +19,14 @@ class Stage(StrEnum):
 class Reason(StrEnum):
     """Why; the values are part of the product's interface (headers, tables, metrics, `--reason`)."""
 
+    UNKNOWN_SOURCE = "unknown_source"  # its topic belongs to no source file
     WRONG_FRAME = "wrong_frame"  # neither the Confluent frame nor JSON
     UNKNOWN_SCHEMA = "unknown_schema"  # the registry does not know the id
     UNSUPPORTED_SCHEMA = "unsupported_schema"  # a schema that no decoder reads
     NOT_DECODABLE = "not_decodable"  # bytes do not fit their schema, or invalid JSON
     NOT_AN_ENVELOPE = "not_an_envelope"  # decodes, but is not a Debezium change
     BAD_ENVELOPE = "bad_envelope"  # an envelope that breaks its contract (no op, create without after …)
-    MISSING_KEY = "missing_key"  # no key although the table has one
+    MISSING_KEY = "missing_key"  # no key although its table is not declared keyless
     BAD_POSITION = "bad_position"  # source block without a usable position
     VALUE_REFUSED = "value_refused"  # the store refuses a value
     TOO_LARGE = "too_large"  # larger than the sink's record limit

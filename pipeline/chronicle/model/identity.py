@@ -69,8 +69,9 @@ def snapshot_text(position: pl.Expr) -> pl.Expr:
 
 
 def coordinates_text() -> pl.Expr:
-    """Event text of a snapshot row without a key: nothing but its place in Kafka tells two equal rows apart."""
-    return _joined(pl.col("topic"), pl.col("partition"), pl.col("offset"))
+    """Event text of a snapshot row without a key: nothing but its place in Kafka tells two equal rows apart, and the epoch
+    that place from the same one in a topic that was made anew."""
+    return _joined(*(pl.col(name) for name in ("epoch", "topic", "partition", "offset")))
 
 
 def entity_text() -> pl.Expr:

@@ -40,8 +40,6 @@ class Tables:
     def __init__(self, keys: KeyReader) -> None:
         self.keys = keys
         self._plans: dict[tuple[WriterSchema, tuple[str, ...], SourceSpec, Trust], TablePlan] = {}
-        self.keyed: set[tuple[str, WriterSchema]] = set()
-        """Topics whose records had a key under this writer schema: one without is then missing it."""
         self.doubted: set[tuple[str, str, str]] = set()
         """Tables declared with full identity of which an update came without `before`."""
 
@@ -71,6 +69,8 @@ class _Family:
 
     cores: list[list[pl.Series]] = field(default_factory=list)
     trusts: list[Trust] = field(default_factory=list)
+    keyed: list[bool] = field(default_factory=list)
+    """Whether the source says that the table has a key."""
     rows: list[Indexes] = field(default_factory=list)
     changed: list[diff.NameLists] = field(default_factory=list)
     unavailable: list[diff.NameLists] = field(default_factory=list)
@@ -94,7 +94,6 @@ class Changes:
         self._families: dict[Family, _Family] = {}
         self._mirrors: list[_Mirror] = []
         self._schema_id = np.zeros(len(records), np.uint32)
-        self._keyless: list[tuple[tuple[str, WriterSchema], Indexes]] = []
 
     def add(self, part: Part, group: Flat, schema: str, table: str) -> None:
         """Records of one topic, writer schema, key layout and table; `group` is their frame laid flat."""
@@ -102,15 +101,11 @@ class Changes:
         shape = int(self._keys.shape[part.rows[0]])
         key_names = self._keys.shapes[shape].names if shape >= 0 else ()
         extract, plan = self._extract(part, group, key_names, (schema, table))
-        topic = (self._records.topics[part.topic], part.schema)
-        if key_names:
-            self._tables.keyed.add(topic)
-        else:
-            self._keyless.append((topic, part.rows))
         self._schema_id[part.rows] = part.schema.id
         found = self._families.setdefault(plan.extract.family, _Family())
         found.cores.append(extract.core)
         found.trusts.append(extract.trust)
+        found.keyed.append(spec.keyless is not None and f"{schema}.{table}" not in spec.keyless)
         found.rows.append(part.rows)
         found.changed.append(extract.changed)
         found.unavailable.append(extract.unavailable)
@@ -129,8 +124,9 @@ class Changes:
         if extract.doubted:
             self._tables.doubted.add(name)
             self._outcome.warnings.append(
-                f"{'.'.join(name)} is declared with full replica identity, but an update came without the old row: deletes "
-                f"keep only the key; ALTER TABLE … REPLICA IDENTITY FULL, or correct the declaration"
+                f"{'.'.join(name)}: run ALTER TABLE … REPLICA IDENTITY FULL, or take the table out of full_identity in the "
+                f"source file: an update came without the old row. From here on its deletes keep only the key; earlier ones "
+                f"may show values that Debezium made up"
             )
             plan = self._tables.plan(part.schema, key_names, spec, DOUBTED)
             extract = plan.extract.run(group)
@@ -139,10 +135,9 @@ class Changes:
     def finish(self, identity_key: bytes, now_us: int) -> tuple[pl.DataFrame, tuple[TableRows, ...]]:
         """All changes in the order of the records, and their mirror rows."""
         frames, kept = [], []
-        keyed = self._missing_keys()
         for family, found in self._families.items():
             rows = np.concatenate(found.rows)
-            frame, good = self._family(family, rows, keyed[rows], Processing(identity_key, now_us))
+            frame, good = self._family(family, rows, Processing(identity_key, now_us))
             frames.append(frame)
             kept.append(rows[good])
         if not frames:
@@ -157,9 +152,7 @@ class Changes:
         tables = (self._table(mirror, at) for mirror in self._mirrors)
         return changes, tuple(one for one in tables if len(one.frame))
 
-    def _family(
-        self, family: Family, rows: Indexes, keyed: diff.Flags, processing: Processing
-    ) -> tuple[pl.DataFrame, diff.Flags]:
+    def _family(self, family: Family, rows: Indexes, processing: Processing) -> tuple[pl.DataFrame, diff.Flags]:
         found = self._families[family]
         core = _joined(found.cores, list(core_schema(family)))
         at = pl.Series(rows)
@@ -170,7 +163,7 @@ class Changes:
                 pl.Series("trust_deletes", np.repeat([one.deletes for one in found.trusts], lengths)),
                 *place(self._records, self._facts, rows),
                 pl.Series("schema_id", self._schema_id[rows]),
-                pl.Series("keyed", keyed),
+                pl.Series("keyed", np.repeat(found.keyed, lengths)),
                 self._keys.raw.gather(at).alias("raw_key"),
                 self._keys.clean.gather(at).alias("key"),
                 *self._previous(rows, core["op"]),
@@ -192,12 +185,6 @@ class Changes:
             if code:
                 rule = validate.RULES[code - 1]
                 self._outcome.refuse(index, rule.reason, rule.detail, int(self._schema_id[index]) or None)
-
-    def _missing_keys(self) -> diff.Flags:
-        keyed = np.zeros(len(self._records), np.bool_)
-        for topic, rows in self._keyless:
-            keyed[rows] = topic in self._tables.keyed
-        return keyed
 
     def _previous(self, rows: Indexes, ops: pl.Series) -> list[pl.Series]:
         """Key and raw key before a primary-key change; only on the create half, and only where its key is known."""

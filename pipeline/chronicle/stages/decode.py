@@ -7,7 +7,7 @@ are handled as columns; what runs per record in Python is the look at the first 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 
 import numpy as np
@@ -59,9 +59,9 @@ class Records:
     partition: Indexes
     offset: Indexes
     timestamp_ms: Indexes
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    headers: list[Headers]
+    keys: list[bytes | None] = field(repr=False)
+    values: list[bytes | None] = field(repr=False)
+    headers: list[Headers] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -175,7 +175,7 @@ class Pending:
     schema: WriterSchema
     key_head: bytes | None
     rows: list[int]
-    values: Sequence[bytes]
+    values: Sequence[bytes] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class Part:
     topic: int
     schema: WriterSchema
     rows: Indexes
-    frame: pl.DataFrame
+    frame: pl.DataFrame = field(repr=False)
 
 
 class Outcome:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,7 @@ class Facts:
     specs: tuple[SourceSpec, ...]
     """By topic index."""
     epoch: Indexes
-    old_keys: dict[int, str]
+    old_keys: dict[int, str] = field(repr=False)
     """Record index → key before a primary-key change."""
 
 

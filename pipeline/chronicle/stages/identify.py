@@ -6,7 +6,7 @@ Done on the whole batch at once, one frame per family of connectors, because it 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -72,7 +72,7 @@ def event_texts(changes: pl.DataFrame, family: Family) -> pl.Series:
 class Processing:
     """By whom and when a batch is processed."""
 
-    identity_key: bytes
+    identity_key: bytes = field(repr=False)
     now_us: int
     """Microseconds since 1970."""
 
@@ -85,8 +85,8 @@ def identified(
     entities = changes.select(identity.entity_text().alias("text")).to_series()
     previous = changes["raw_previous_key"]
     ids = [
-        pl.Series("event_id", identity.event_ids(event_texts(changes, family), identity_key), dtype=pl.Binary),
-        pl.Series("entity", identity.entities(entities, identity_key), dtype=pl.Binary),
+        pl.Series("event_id", identity.event_ids(event_texts(changes, family).to_list(), identity_key), dtype=pl.Binary),
+        pl.Series("entity", identity.entities(entities.to_list(), identity_key), dtype=pl.Binary),
         changed.alias("changed"),
         unavailable.alias("unavailable"),
     ]

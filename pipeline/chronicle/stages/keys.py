@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json as stdlib_json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
@@ -37,8 +37,8 @@ class Shape:
 class KeyTexts:
     """Canonical key texts of some records."""
 
-    raw: pl.Series
-    clean: pl.Series
+    raw: pl.Series = field(repr=False)
+    clean: pl.Series = field(repr=False)
     """Sanitized; the same series where nothing had to be."""
 
 
@@ -49,8 +49,8 @@ class Keys:
     shapes: tuple[Shape, ...]
     shape: Indexes
     """Index into `shapes`; -1: no key, or none that could be read."""
-    raw: pl.Series
-    clean: pl.Series
+    raw: pl.Series = field(repr=False)
+    clean: pl.Series = field(repr=False)
     bad: frozenset[int]
     """Records whose key could not be read: dead letters already."""
 
@@ -58,14 +58,14 @@ class Keys:
 def key_texts(columns: Sequence[Column], frame: pl.DataFrame, token_key: bytes) -> KeyTexts:
     """Texts of decoded keys; `frame` has one column per key column."""
     fields = [(column, pl.col(column.name)) for column in columns]
-    raw = frame.select(types.key_text(fields).alias("key")).to_series()
+    raw = frame.select(types.object_text(fields).alias("key")).to_series()
     secret = [column for column in columns if looks_secret(column.name)]
     if not secret:
         return KeyTexts(raw, raw)
     clear = frame.select(types.value_text(column, pl.col(column.name)).alias(column.name) for column in secret)
     tokens = [sanitize.tokens(token_key, one).alias(f"token {one.name}") for one in clear.iter_columns()]
     replaced = {column.name: pl.col(f"token {column.name}") for column in secret}
-    clean = frame.hstack(tokens).select(types.key_text(fields, replaced=replaced).alias("key")).to_series()
+    clean = frame.hstack(tokens).select(types.object_text(fields, replaced=replaced).alias("key")).to_series()
     return KeyTexts(raw, clean)
 
 

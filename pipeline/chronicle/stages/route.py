@@ -7,7 +7,7 @@ that looks like a secret is there as its token.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -27,7 +27,7 @@ _LISTS = ("_unavailable", "_flags", "_nulls")
 class MirrorPart:
     """Mirror rows of one group, still without `_row`: `rows[i]` is the record that row i comes from."""
 
-    columns: list[pl.Series]
+    columns: list[pl.Series] = field(repr=False)
     """The mirror's columns, `_deleted`, `_unavailable`, `_flags`, `_nulls`."""
     rows: diff.Indexes
     refused_keys: int

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from chronicle.codec.debezium import OPERATIONS
+from chronicle.codec.times import YEARS_US, from_millis
 from chronicle.model.dead_letters import Reason
 from chronicle.model.position import EPOCH_SHIFT
 
@@ -29,19 +30,32 @@ def _op(*codes: str) -> pl.Expr:
     return pl.col("op").is_in(codes)
 
 
+def _shown(name: str) -> pl.Expr:
+    return pl.col(name).is_between(*YEARS_US)
+
+
 _HI, _LO, _EPOCH = pl.col("position_hi"), pl.col("position_lo"), pl.col("epoch").cast(pl.UInt64)
 
 RULES: Sequence[Rule] = (
     Rule(Reason.BAD_ENVELOPE, "op is none of c, u, d, r, t", ~_op(*OPERATIONS).fill_null(False)),
     Rule(
-        Reason.BAD_ENVELOPE, "the source block names no schema or table", pl.any_horizontal(pl.col("schema", "table").is_null())
+        Reason.BAD_ENVELOPE,
+        "the source block names no connector, schema or table",
+        pl.any_horizontal(pl.col("connector", "schema", "table").is_null()),
     ),
     Rule(Reason.BAD_ENVELOPE, "a create, update or snapshot without after", _op("c", "u", "r") & ~pl.col("has_after")),
     Rule(Reason.BAD_ENVELOPE, "a delete without before", _op("d") & ~pl.col("has_before") & pl.col("raw_key").is_not_null()),
     Rule(Reason.BAD_ENVELOPE, "the source block has no commit time", pl.col("committed_us").is_null()),
     Rule(
+        Reason.BAD_ENVELOPE,
+        "time out of range: committed, captured or received outside the years 1 to 9999",
+        ~pl.all_horizontal(
+            _shown("committed_us"), _shown("captured_us"), from_millis(pl.col("received_ms")).is_between(*YEARS_US)
+        ),
+    ),
+    Rule(
         Reason.MISSING_KEY,
-        "no key, though this topic's records have one",
+        "no key: if the table has no primary key, declare it under `keyless` in the source file",
         pl.col("keyed") & pl.col("raw_key").is_null() & ~_op("t"),
     ),
     Rule(Reason.BAD_POSITION, "the source block has no usable position", _HI.is_null() | _LO.is_null()),

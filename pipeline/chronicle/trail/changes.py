@@ -10,7 +10,7 @@ from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from chronicle.errors import ChronicleError
+from chronicle.errors import ConfigError
 from chronicle.trail.reading import micros, rows
 from chronicle.trail.tables import TableName
 
@@ -105,7 +105,9 @@ class Filters:
     def __post_init__(self) -> None:
         wrong = [operation for operation in self.operations if operation not in OPERATIONS]
         if wrong:
-            raise ChronicleError(f"choose an operation from {', '.join(OPERATIONS)}: there is no {wrong[0]!r}")
+            raise ConfigError(f"choose an operation from {', '.join(OPERATIONS)}: there is no {wrong[0]!r}")
+        if self.since and self.until and self.since >= self.until:
+            raise ConfigError("choose a --since before --until: no time lies between these two")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from typing import Any
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
-from chronicle.errors import ChronicleError, TransientError
-from chronicle.trail.reading import AUTHENTICATION, OVERLOADED, error_code, translated
+from chronicle.errors import ChronicleError, ConfigError, TransientError
+from chronicle.trail.reading import AUTHENTICATION, OVERLOADED, error_code, plain, translated
 
 READONLY, SYNTAX = (164, 392), 62
 """ClickHouse's codes: not allowed in read-only mode; not SQL."""
@@ -20,9 +20,11 @@ ABOUT_THE_TEXT = (16, 36, 42, 43, 44, 46, 47, 48, 53, 60, 62, 63, 81, 184, 207, 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a query gave: column names, rows, and whether rows beyond the limit were left out."""
+    """What a query gave: columns, rows (times are aware), and whether rows beyond the limit were left out."""
 
     columns: tuple[str, ...]
+    types: tuple[str, ...]
+    """ClickHouse's names of the columns' types."""
     rows: tuple[tuple[Any, ...], ...]
     cut: bool
 
@@ -34,6 +36,7 @@ def run(client: Client, sql: str, *, limit: int, timeout_s: int) -> Answer:
 
     Raises:
         TransientError: ClickHouse is away, or the query took too much time or memory.
+        ConfigError: there is no query.
         ChronicleError: it is not a query, or ClickHouse refuses it; the message holds ClickHouse's own words
             where they are about the query.
     """
@@ -42,13 +45,18 @@ def run(client: Client, sql: str, *, limit: int, timeout_s: int) -> Answer:
         "max_execution_time": timeout_s,
         "max_result_rows": limit + 1,
         "result_overflow_mode": "break",
+        "cancel_http_readonly_queries_on_client_close": 1,  # Ctrl-C ends it there, too
     }
+    text = sql.strip().rstrip(";")
+    if not text:
+        raise ConfigError('write a query, such as "SHOW TABLES FROM mirror": there is none')
     try:
-        result = client.query(sql.strip().rstrip(";"), settings=settings)
+        result = client.query(text, settings=settings)
     except ClickHouseError as error:
         raise _explained(error) from None
-    found = tuple(tuple(row) for row in result.result_rows[: limit + 1])
-    return Answer(tuple(result.column_names), found[:limit], len(found) > limit)
+    found = tuple(tuple(map(plain, row)) for row in result.result_rows[: limit + 1])
+    types = tuple(each.name for each in result.column_types)
+    return Answer(tuple(result.column_names), types, found[:limit], len(found) > limit)
 
 
 def _explained(error: ClickHouseError) -> ChronicleError:
@@ -56,8 +64,12 @@ def _explained(error: ClickHouseError) -> ChronicleError:
     known = translated(error)
     if code in READONLY:
         return ChronicleError("ask with SELECT, SHOW, DESCRIBE or EXPLAIN: `chronicle sql` only reads")
-    if isinstance(known, TransientError) or code in (*AUTHENTICATION, *OVERLOADED):
+    if code in OVERLOADED:
+        return TransientError(f"ask for less, or allow longer (--timeout): ClickHouse ran out of time or memory ({code})")
+    if isinstance(known, TransientError) or code in AUTHENTICATION:
         return known
+    if code == SYNTAX and re.search(r"failed at position \d+ \(FORMAT\)", str(error)):  # the client's, after one in the query
+        return ChronicleError("leave FORMAT out: `chronicle sql` has --json and --csv")
     said = _words(str(error), code)
     hint = "correct the SQL" if code == SYNTAX else "correct the query (see `SHOW TABLES FROM mirror`, `DESCRIBE TABLE …`)"
     return ChronicleError(f"{hint}\n{said}")

@@ -34,7 +34,7 @@ def rows(client: Client, sql: str, parameters: Mapping[str, Any] | None = None) 
     except ClickHouseError as error:
         raise translated(error) from None
     names = result.column_names
-    return [{name: _plain(value) for name, value in zip(names, row, strict=True)} for row in result.result_rows]
+    return [{name: plain(value) for name, value in zip(names, row, strict=True)} for row in result.result_rows]
 
 
 def error_code(error: ClickHouseError) -> int | None:
@@ -63,5 +63,6 @@ def micros(at: datetime) -> int:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as the trail gives it: a time without a zone is in UTC."""
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value

@@ -50,13 +50,13 @@ def resolve(text: str, tables: Sequence[TableName]) -> TableName:
         raise ChronicleError(f"say which table: {_listed([str(name) for name in matching])}")
     if not tables:
         raise ChronicleError("start `chronicle worker` and write something to a captured table: the trail is empty")
-    raise ChronicleError(f"no changes of a table {text!r}; {_nearest(text, tables)}")
+    raise ChronicleError(f"{_nearest(text, tables)}: no changes of a table {text!r}")
 
 
 def _nearest(text: str, tables: Sequence[TableName]) -> str:
     by_suffix = {spelling: str(name) for name in tables for spelling in (name.table, f"{name.schema}.{name.table}", str(name))}
     near = list(dict.fromkeys(by_suffix[match] for match in difflib.get_close_matches(text, by_suffix, CANDIDATES_MAX, 0.5)))
-    return f"did you mean {_listed(near)}" if near else f"there are {_listed([str(name) for name in tables])}"
+    return f"did you mean {_listed(near)}" if near else f"name one of {_listed([str(name) for name in tables])}"
 
 
 def _listed(names: Sequence[str]) -> str:

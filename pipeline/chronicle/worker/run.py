@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import resource
 import signal
 import sys
@@ -12,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -78,9 +80,15 @@ class Totals:
             "batches": self.batches,
             "seconds": round(time.monotonic() - self.began, 3),
             "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-            "memory_peak_mib": usage.ru_maxrss // 1024,
+            "memory_peak_mib": _memory_peak_kib() // 1024,
             "stage_seconds": {stage: round(seconds, 3) for stage, seconds in self.stages_s.items()},
         }
+
+
+def _memory_peak_kib() -> int:
+    """Of this program: `ru_maxrss` is inherited over exec and would show the parent's."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True, slots=True)
