@@ -87,7 +87,7 @@ def _kafka(request: pytest.FixtureRequest) -> Subject:
         return found
 
     def contexts() -> set[str]:
-        return {key.rpartition(":")[2] for key in latest() if key.startswith("transaction:")}
+        return {key.split(":")[3] for key in latest() if key.startswith("transaction:")}
 
     return Subject(KafkaSink(settings), held, dead, contexts, _too_large(), 2)
 
