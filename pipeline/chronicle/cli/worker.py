@@ -14,7 +14,7 @@ from chronicle.errors import ChronicleError
 if TYPE_CHECKING:
     from chronicle.config import Settings
 
-EPILOG = "Example: CHRONICLE_WORKER__HTTP_PORT=0 chronicle worker --until-drained"
+EPILOG = "Example: chronicle worker --until-drained --http-port 0"
 
 ENVIRONMENT = {
     # glibc would give memory back after every batch and ask for it again (fact 29)
@@ -34,6 +34,7 @@ def worker(
     instance_id: Annotated[
         str | None, typer.Option("--instance-id", help="Static group membership: a killed worker returns without a rebalance.")
     ] = None,
+    http_port: Annotated[int | None, typer.Option("--http-port", help="For health and metrics; 0: any free one.")] = None,
     accept_gap: Annotated[
         bool, typer.Option("--accept-gap", help="Go on although records are missing; the missing range is logged.")
     ] = False,
@@ -49,7 +50,12 @@ def worker(
     from chronicle import config
 
     _start_again_with(ENVIRONMENT)
-    options = {"instance_id": instance_id, "accept_gap": accept_gap or None, "sources": _names(sources)}
+    options = {
+        "instance_id": instance_id,
+        "http_port": http_port,
+        "accept_gap": accept_gap or None,
+        "sources": _names(sources),
+    }
     settings = _with(config.load(), {name: value for name, value in options.items() if value is not None})
     raise typer.Exit(_run(settings, until_drained=until_drained, as_json=as_json))
 
