@@ -28,6 +28,7 @@ ENVIRONMENT = {
 
 @command
 def worker(
+    *,
     sources: Annotated[
         str | None, typer.Option(help="Sources to read, by commas; default: one per file in connectors/.")
     ] = None,
