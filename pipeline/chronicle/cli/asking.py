@@ -47,8 +47,10 @@ def open_trail(settings: config.Settings | None = None) -> Iterator[Trail]:
 
 
 def quiet() -> None:
-    """ClickHouse's client also logs what it raises; the error is shown once."""
-    logging.getLogger("clickhouse_connect").addHandler(logging.NullHandler())
+    """ClickHouse's client and its HTTP library also log what they raise; the error is shown once."""
+    for library in ("clickhouse_connect", "urllib3"):
+        logging.getLogger(library).addHandler(logging.NullHandler())
+        logging.getLogger(library).propagate = False
 
 
 def moment(text: str | None) -> datetime | None:
