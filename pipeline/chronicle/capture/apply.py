@@ -22,6 +22,9 @@ from chronicle.errors import ChronicleError, ConfigError
 
 DEADLINE_S = 120.0
 POLL_INTERVAL_S = 0.3
+SNAPSHOT_ATTEMPTS = 3
+SNAPSHOT_BEGINS_S = 25.0
+"""Seen: 5 to 10 s after the connector runs again."""
 STEADY_POLLS = 4
 """A task that fails at its first contact with the database is RUNNING for a moment: it must stay so for this many polls."""
 
@@ -91,13 +94,14 @@ def apply(source: Source, deployment: Deployment, *, report: Report = silent, de
     created = tuple(topics.prepare(deployment.kafka, source))
     notes: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
+    signal = ""
     before = deployment.connect.state(source.name)
     paused = before is not None and before.state == "PAUSED" and todo.action in ("none", "update")
     if todo.action == "create":
         report(f"{source.name}: create connector")
         deployment.connect.put(source.name, wanted)
     elif todo.action == "update":
-        requested = _update(source, deployment, wanted, todo, report=report, deadline_s=deadline_s)
+        requested, signal = _update(source, deployment, wanted, todo, report=report, deadline_s=deadline_s)
     elif todo.action == "new-epoch":
         notes = _start_over(source, deployment, wanted, report=report, deadline_s=deadline_s)
     if before is not None and not paused and (todo.action != "none" or before.state == "STOPPED"):
@@ -109,26 +113,46 @@ def apply(source: Source, deployment: Deployment, *, report: Report = silent, de
     if todo.action == "none" and before is not None and before.running:
         return Applied(todo, before.state, topics_created=created)
     state = wait_running(source.name, deployment.connect, report=report, deadline_s=deadline_s)
+    if requested:
+        notes = (*notes, *_see_snapshot_begin(source, deployment, requested, signal, report=report))
     return Applied(todo, state.state, requested, created, notes)
+
+
+def _see_snapshot_begin(
+    source: Source, deployment: Deployment, tables: tuple[str, ...], signal: str, *, report: Report
+) -> tuple[str, ...]:
+    """Ask again until the connector says that it has begun; a note when it does not."""
+    for attempt in range(SNAPSHOT_ATTEMPTS):
+        if attempt:
+            signal = topics.request_snapshot(deployment.kafka, source, tables)
+        report(f"{source.name}: wait for the snapshot of {', '.join(tables)} to begin")
+        if topics.snapshot_begun(deployment.kafka, source, signal, SNAPSHOT_BEGINS_S):
+            return ()
+    names = " ".join(tables)
+    return (f"no snapshot has begun yet: look at `chronicle connectors status`, then `chronicle connectors snapshot {names}`",)
 
 
 def _update(
     source: Source, deployment: Deployment, wanted: Mapping[str, str], todo: Plan, *, report: Report, deadline_s: float
-) -> tuple[str, ...]:
-    """Change options. The connector is stopped for it, so that what runs afterwards is certainly the new configuration."""
+) -> tuple[tuple[str, ...], str]:
+    """Change options; returns the tables that are new, and the signal that asks for their snapshot.
+
+    The connector is stopped for it, so that what runs afterwards is certainly the new configuration.
+    """
     _refuse_invalid(source, deployment, wanted)
     report(f"{source.name}: stop connector")
     deployment.connect.order(source.name, "stop")
     wait_for(source.name, deployment.connect, lambda state: state.state == "STOPPED" and not state.tasks, "stop", deadline_s)
     # The context table is no table of the trail: its rows say something about transactions that are over.
     added = tuple(table for table in todo.tables_added if table != source.context_table)
+    signal = ""
     if added:
         # Before the new configuration, so that a crash in between asks twice rather than never.
         report(f"{source.name}: request snapshot of {', '.join(added)}")
-        topics.request_snapshot(deployment.kafka, source, added)
+        signal = topics.request_snapshot(deployment.kafka, source, added)
     report(f"{source.name}: {len(todo.changes)} options changed")
     deployment.connect.put(source.name, wanted)
-    return added
+    return added, signal
 
 
 def _start_over(

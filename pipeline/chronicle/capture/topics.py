@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -106,6 +107,30 @@ def request_snapshot(settings: Kafka, source: Source, tables: Sequence[str], con
             f" ({', '.join(failures) or 'timeout'})"
         )
     return str(signal["id"])
+
+
+def snapshot_begun(settings: Kafka, source: Source, signal: str, deadline_s: float) -> bool:
+    """Whether the connector says, within the deadline, that it works on this signal (by its id, in its notifications).
+
+    A signal that is read in the moment in which a connector starts can be dropped by it without a word; asking again is
+    harmless. Raises TransientError when the broker is away.
+    """
+    partition = TopicPartition(source.notification_topic, 0, OFFSET_BEGINNING)
+    end = time.monotonic() + deadline_s
+    consumer = Consumer({**settings.client_config(), "group.id": source.signal_group, "enable.auto.commit": False})
+    try:
+        consumer.assign([partition])
+        while time.monotonic() < end:
+            message = consumer.poll(0.5)
+            if message is None or message.error() is not None:
+                continue  # the topic is made with the first notification
+            if signal.encode() in (message.value() or b""):  # an id is plain text in Avro as in JSON
+                return True
+    except KafkaException as error:
+        raise _translated(settings, error) from None
+    finally:
+        consumer.close()
+    return False
 
 
 def _no_such_group(failure: BaseException) -> bool:
