@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chronicle.codec import avro, types
@@ -330,6 +330,7 @@ _documents = st.recursive(
 
 
 @given(_documents, st.booleans())
+@example({"a": None, "": {"a": None}}, False)
 def test_a_storable_document_is_an_object_with_each_path_once(document: Any, spaced: bool) -> None:
     """Against a plain model: paths of leaves, each once per object of an array, whole numbers of 64 bits."""
 

@@ -50,7 +50,8 @@ def is_storable(text: str) -> bool:
             return False
         keys = _check(document, DEPTH_MAX)
         # msgspec keeps the last of equal keys without a word: as many keys as quotes before a colon, then there are none
-        if keys != len(_KEY_ENDS.findall(text)) or "." in text:
+        # a dot in a key, or an empty key, can make two paths one
+        if keys != len(_KEY_ENDS.findall(text)) or "." in text or '""' in text:
             _check_paths(json.loads(text, object_pairs_hook=_pairs), "", set())
     except (ValueError, RecursionError, ArithmeticError):  # msgspec's errors are ValueErrors
         return False
