@@ -113,7 +113,7 @@ def snapshot_begun(settings: Kafka, source: Source, signal: str, deadline_s: flo
     """Whether the connector says, within the deadline, that it works on this signal (by its id, in its notifications).
 
     A signal that is read in the moment in which a connector starts can be dropped by it without a word; asking again is
-    harmless. Raises TransientError when the broker is away.
+    harmless. False also when the broker does not answer in that time.
     """
     partition = TopicPartition(source.notification_topic, 0, OFFSET_BEGINNING)
     end = time.monotonic() + deadline_s

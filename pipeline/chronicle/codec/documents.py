@@ -13,6 +13,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from chronicle.codec.numbers import mapped
+
 _read = msgspec.json.Decoder().decode
 _KEY_ENDS = re.compile(r'"\s*:')
 _INTEGERS = range(-(2**63), 2**64)
@@ -25,21 +27,7 @@ class _RefusedError(ValueError):
 
 def storable(text: pl.Expr) -> pl.Expr:
     """Whether ClickHouse's JSON type takes the document; null for null. Looks at each distinct text in Python."""
-
-    def over(series: pl.Series) -> pl.Series:
-        known: dict[str, bool] = {}
-        out: list[bool | None] = []
-        for one in series.to_list():
-            if one is None:
-                out.append(None)
-                continue
-            verdict = known.get(one)
-            if verdict is None:
-                verdict = known[one] = is_storable(one)
-            out.append(verdict)
-        return pl.Series(series.name, out, dtype=pl.Boolean)
-
-    return text.map_batches(over, return_dtype=pl.Boolean())
+    return mapped(is_storable, pl.Boolean())(text)
 
 
 def is_storable(text: str) -> bool:

@@ -14,23 +14,27 @@ WRAPPED_SCALE_MIN = 1_001
 """Postgres allows scales from -1000 to 1000; Debezium reads a negative one as 11 bits without a sign (-2 → 2046)."""
 
 
-def mapped(function: Callable[[Any], str]) -> Callable[[pl.Expr], pl.Expr]:
-    """A String expression from a Python function of one value, called once per distinct value; null stays null."""
+def mapped(function: Callable[[Any], Any], dtype: pl.DataType | None = None) -> Callable[[pl.Expr], pl.Expr]:
+    """An expression from a Python function of one value, called once per distinct value; null stays null.
+
+    `dtype`: of the results; String when not said.
+    """
+    dtype = dtype or pl.String()
 
     def over(series: pl.Series) -> pl.Series:
-        texts: dict[Any, str] = {}
-        out: list[str | None] = []
+        known: dict[Any, Any] = {}
+        out: list[Any] = []
         for value in series.to_list():
             if value is None:
                 out.append(None)
                 continue
-            text = texts.get(value)
-            if text is None:
-                text = texts[value] = function(value)
-            out.append(text)
-        return pl.Series(series.name, out, dtype=pl.String)
+            result = known.get(value)
+            if result is None:
+                result = known[value] = function(value)
+            out.append(result)
+        return pl.Series(series.name, out, dtype=dtype)
 
-    return lambda value: value.map_batches(over, return_dtype=pl.String())
+    return lambda value: value.map_batches(over, return_dtype=dtype)
 
 
 def float_json(number: pl.Expr) -> pl.Expr:
