@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from chronicle.errors import ConfigError
+from chronicle.model.dead_letters import LIMITS
 
 FILES = (Path("chronicle.toml"), Path(".chronicle/chronicle.toml"))
 
@@ -145,6 +146,8 @@ class Worker(_Section):
     """No more is fetched while this many rows are not acknowledged …"""
     in_flight_bytes_max: int = Field(256 * 1024 * 1024, ge=1)
     """… or this many bytes."""
+    record_bytes_max: int = Field(LIMITS.record, ge=1)
+    """A record whose key and value have together more bytes is a dead letter (`too_large`), whatever is in it."""
     discovery_interval_s: float = Field(10.0, gt=0)
     """How often new topics of the sources are looked for."""
     dead_letter_share_max: float = Field(0.5, gt=0, le=1)

@@ -1,5 +1,6 @@
 """The dead-letter topic itself: read letters with their original bytes, and send them back to be processed again.
 
+Who shows original bytes to a person takes them from `read_raw`, which records that on the audit topic first.
 ClickHouse's `dead_letters` table holds the metadata of every letter (`trail.letters`); the bytes are only here, for as
 long as the topic keeps them.
 """
@@ -8,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
+from uuid import uuid4
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from chronicle.codec import access
 from chronicle.config import Kafka
 from chronicle.errors import ChronicleError, ConfigError, TransientError
 
@@ -126,6 +130,59 @@ def find(kafka: Kafka, topic: str, partition: int, offset: int) -> Letter:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """Who looks at original bytes: the operating system's user, and where."""
+
+    user: str
+    uid: int
+    host: str
+
+
+def read_raw(kafka: Kafka, topic: str, partition: int, offset: int, reader: Reader) -> Letter:
+    """As `find`; returns when the broker has confirmed a record of this reading on the audit topic, and not before.
+
+    Raises:
+        ChronicleError: there is no such letter, or the reading could not be recorded: then nothing may be shown.
+    """
+    letter = find(kafka, topic, partition, offset)
+    reading = access.Reading(
+        id=uuid4(),
+        at=datetime.now(UTC),
+        user=reader.user,
+        uid=reader.uid,
+        host=reader.host,
+        bucket=kafka.dead_letter_topic,
+        topic=topic,
+        partition=partition,
+        offset=offset,
+    )
+    _record(kafka, reading)
+    return letter
+
+
+def _record(kafka: Kafka, reading: access.Reading) -> None:
+    failures, confirmed = list[KafkaError](), 0
+
+    def delivered(error: KafkaError | None, _message: Message) -> None:
+        nonlocal confirmed
+        confirmed += error is None
+        failures.extend([error] if error is not None else [])
+
+    key, value = access.record(reading, version=version("chronicle"))
+    # the shorter time is for a topic that is not there, which otherwise looks like a broker that does not answer
+    waits = {"message.timeout.ms": int(TIMEOUT_S * 1000), "topic.metadata.propagation.max.ms": 3000}
+    producer = _producer(kafka, waits)
+    try:
+        producer.produce(kafka.audit_topic, value=value, key=key, on_delivery=delivered)
+    except KafkaException as error:
+        failures.append(error.args[0])
+    producer.flush(2 * TIMEOUT_S)
+    if failures or confirmed != 1:
+        why = _translated(failures[0]) if failures else "start the broker or correct kafka.bootstrap_servers: no answer from it"
+        raise ChronicleError(f"{why}; nothing is shown, because the reading could not be recorded on {kafka.audit_topic}")
+
+
 def replay(
     kafka: Kafka, selection: Selection, *, dry_run: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> Replayed:
@@ -170,7 +227,7 @@ def replay(
     return Replayed(count, len(chosen), sent, dict(sorted(by_reason.items())))
 
 
-def _producer(kafka: Kafka) -> Producer:
+def _producer(kafka: Kafka, more: Mapping[str, Any] | None = None) -> Producer:
     return Producer(
         {
             **kafka.client_config(),
@@ -178,6 +235,7 @@ def _producer(kafka: Kafka) -> Producer:
             "compression.type": "zstd",
             "message.max.bytes": 16 * 1024 * 1024,
             "queue.buffering.max.kbytes": QUEUE_BYTES_MAX // 1024,
+            **(more or {}),
         }
     )
 
@@ -259,16 +317,29 @@ def _letter(message: Message) -> Letter:
     )
 
 
+_AWAY = frozenset(
+    {
+        KafkaError._TRANSPORT,
+        KafkaError._TIMED_OUT,
+        KafkaError._MSG_TIMED_OUT,
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._RESOLVE,
+    }
+)
+
+
 def _number(text: str) -> int:
     return int(text) if text.isdigit() else -1
 
 
 def _translated(error: Any) -> ChronicleError:
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
-        return ConfigError("run `chronicle setup`: the dead-letter or retry topic is not there")
+        return ConfigError("run `chronicle setup`: the dead-letter, retry or audit topic is not there")
     if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.SASL_AUTHENTICATION_FAILED):
         return ConfigError("correct the kafka settings: the broker refuses this user")
-    away = error.code() in (KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE)
+    if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+        return ConfigError("run `chronicle setup`: a topic takes smaller records than Chronicle needs")
+    away = error.code() in _AWAY
     return TransientError(
         f"start the broker or correct kafka.bootstrap_servers: {'no answer from it' if away else error.name()}"
     )

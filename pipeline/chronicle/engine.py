@@ -20,8 +20,9 @@ import polars as pl
 from chronicle.errors import Interrupted, SinkRejected, StopWorker, TransientError
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk
-from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.model.dead_letters import LIMITS, DeadLetter, Limits, Reason, Stage
 from chronicle.sinks import Sink
+from chronicle.stages import validate
 
 T = TypeVar("T")
 Coordinates = tuple[str, int, int]
@@ -93,6 +94,7 @@ class Engine:
         flood: Flood,
         guards: Sequence[Callable[[Batch], None]] = (),
         failpoint: Callable[[str], None] = lambda _name: None,
+        limits: Limits = LIMITS,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         """`guards` look at each batch before any sink does and may raise StopWorker."""
@@ -103,6 +105,7 @@ class Engine:
         self._flood = flood
         self._guards = tuple(guards)
         self._failpoint = failpoint
+        self._limits = limits
         self._now_us = now_us
         self._window = (0, 0)  # rows, dead letters since the last judgement, for batches below rows_min
         self.retries: Counter[str] = Counter()
@@ -124,6 +127,7 @@ class Engine:
         batch = self._timed(stages, "path", lambda: self._path.run(chunks, schemas, self._now_us()))
         if batch.rows() != total:
             raise AssertionError(f"the path accounts for {batch.rows()} of {total} records: a bug; nothing was acknowledged")
+        batch = self._bounded(batch, chunks)
         self._check_flood(batch.dead_letters, total, sent_back)
         for guard in self._guards:
             guard(batch)
@@ -134,6 +138,11 @@ class Engine:
             if index == 1:
                 self._failpoint("between_sinks")
             batch, dead = self._timed(stages, sink.name, lambda sink=sink, batch=batch: self._write(sink, batch, chunks, total))  # type: ignore[misc]
+            if dead and index:  # an earlier sink holds these rows: as dead letters they would be in two places
+                raise StopWorker(
+                    f"run `chronicle setup`, which puts the topics' limits right: {sink.name} refuses {len(dead)} rows that "
+                    f"{self._sinks[0].name} holds already ({dead[0].detail}); nothing was acknowledged"
+                )
             refused += dead
             queryable = queryable or self._now_us()
         if refused:
@@ -169,6 +178,19 @@ class Engine:
                 self._watch.recovered(name)
                 return result
 
+    def _bounded(self, batch: Batch, chunks: Sequence[Chunk]) -> Batch:
+        """Contexts that no audit record can hold are dead letters before any sink has them, as changes are on the path."""
+        marks = batch.transactions
+        rows = marks.select(validate.context_too_large(self._limits.audit)).to_series().arg_true().to_list()
+        if not rows:
+            return batch
+        detail = "the context as JSON is larger than the audit topic takes"
+        letters = [
+            _letter(chunks, marks.select("topic", "partition", "offset").row(row), Stage.VALIDATE, Reason.TOO_LARGE, detail)
+            for row in rows
+        ]
+        return replace(_without(batch, set(), set(rows)), dead_letters=(*batch.dead_letters, *letters))
+
     # --- sinks that refuse rows
 
     def _write(self, sink: Sink, batch: Batch, chunks: Sequence[Chunk], total: int) -> tuple[Batch, list[DeadLetter]]:
@@ -188,7 +210,7 @@ class Engine:
         for frame, bad in ((batch.changes, bad_changes), (batch.transactions, bad_marks)):
             for row, error in bad:
                 coordinates = frame.select("topic", "partition", "offset").row(row)
-                refused.append(_letter(chunks, coordinates, sink.name, error))
+                refused.append(_letter(chunks, coordinates, Stage.SINK, Reason(error.reason), f"{sink.name}: {error}"))
         return _without(batch, {row for row, _ in bad_changes}, {row for row, _ in bad_marks}), refused
 
     def _narrow(self, sink: Sink, part: Callable[[int, int], Batch], length: int, total: int) -> list[tuple[int, SinkRejected]]:
@@ -261,7 +283,7 @@ def _without(batch: Batch, changes: set[int], transactions: set[int]) -> Batch:
     return replace(batch, changes=batch.changes[kept], tables=tuple(tables), transactions=batch.transactions[marks])
 
 
-def _letter(chunks: Sequence[Chunk], coordinates: Coordinates, sink: str, error: SinkRejected) -> DeadLetter:
+def _letter(chunks: Sequence[Chunk], coordinates: Coordinates, stage: Stage, reason: Reason, detail: str) -> DeadLetter:
     """The dead letter of a refused row, with its original bytes found by its coordinates."""
     topic, partition, offset = coordinates
     for chunk in chunks:
@@ -276,9 +298,9 @@ def _letter(chunks: Sequence[Chunk], coordinates: Coordinates, sink: str, error:
                 key=chunk.keys[index],
                 value=value,
                 headers=chunk.headers[index],
-                stage=Stage.SINK,
-                reason=Reason(error.reason),
-                detail=f"{sink}: {error}",
+                stage=stage,
+                reason=reason,
+                detail=detail,
                 schema_id=int.from_bytes(value[1:5], "big") if value is not None and len(value) > 5 and value[0] == 0 else None,
             )
     raise AssertionError("a refused row is not in its batch: a bug; nothing was acknowledged")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -39,13 +39,13 @@ def sources(settings: Settings) -> tuple[SourceSpec, ...]:
     return tuple(spec(found[name]) for name in sorted(found))
 
 
-def prefixes(settings: Settings) -> tuple[str, ...]:
-    """The sources whose topics the worker reads: those of `worker.sources`, else all.
+def prefixes(settings: Settings, specs: Sequence[SourceSpec]) -> tuple[str, ...]:
+    """The sources whose topics the worker reads: those of `worker.sources`, else all of `specs`.
 
     Raises:
-        ConfigError: there is no source, or a named one has no file.
+        ConfigError: a named one has no file.
     """
-    found = [each.name for each in sources(settings)]
+    found = [each.name for each in specs]
     unknown = [name for name in settings.worker.sources if name not in found]
     if unknown:
         raise ConfigError(
@@ -89,6 +89,7 @@ def sinks(settings: Settings) -> tuple[Sink, ...]:
 
 def build_engine(
     settings: Settings,
+    specs: Sequence[SourceSpec],
     watch: Status,
     *,
     guards: tuple[Callable[[Batch], None], ...] = (),
@@ -96,18 +97,22 @@ def build_engine(
 ) -> Engine:
     """The engine over the real path, registry and sinks."""
     from chronicle.engine import Engine, Flood
+    from chronicle.model.dead_letters import Limits
     from chronicle.registry import Registry
     from chronicle.setup import identity_key
+    from chronicle.sinks.kafka import RECORD_BYTES_MAX
     from chronicle.stages.path import Path
 
+    limits = Limits(record=settings.worker.record_bytes_max, audit=RECORD_BYTES_MAX)
     return Engine(
-        Path(sources(settings), identity_key(settings)),
+        Path(specs, identity_key(settings), limits),
         Registry(settings.registry, watch.stopping),
         sinks(settings),
         watch=watch,
         flood=Flood(settings.worker.dead_letter_share_max, settings.worker.dead_letter_rows_min),
         guards=guards,
         failpoint=failpoint,
+        limits=limits,
     )
 
 
@@ -123,11 +128,12 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     from chronicle.worker.status import Status
     from chronicle.worker.topics import Broker
 
-    read = prefixes(settings)
+    specs = sources(settings)
+    read = prefixes(settings, specs)
     status = Status()
     failpoint = Failpoint(settings.worker.failpoint)
     guard = PositionGuard(accept=settings.worker.accept_gap, warn=metrics.warn)
-    engine = build_engine(settings, status, guards=(guard,), failpoint=failpoint)
+    engine = build_engine(settings, specs, status, guards=(guard,), failpoint=failpoint)
     check(settings)
     kafka = settings.kafka
     return Job(

@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 
 from chronicle import cli
+from chronicle.dev.proof import audit_records
 from chronicle.dev.stack import Stack
 from tests.stack.test_worker import Deployment
 
@@ -269,7 +270,7 @@ def test_sql_answers_in_every_form_and_only_reads(run: Callable[..., Done], site
 
 @pytest.mark.stack
 def test_the_newest_dead_letter_is_shown_without_its_coordinates(run: Callable[..., Done], site: Deployment) -> None:
-    """Metadata alone; the bytes on request, and that somebody looked is logged."""
+    """Metadata alone; the bytes on request, and that somebody looked is logged and on the audit topic."""
     plain = run("dead-letters", "show")
     assert plain.returncode == 0, plain.stderr
     assert site.table.topic in plain.stdout
@@ -277,6 +278,17 @@ def test_the_newest_dead_letter_is_shown_without_its_coordinates(run: Callable[.
     raw = json.loads(run("dead-letters", "show", "--raw", "--json").stdout)
     assert raw["raw"]["key"] == "Bw=="
     assert "dead_letter.raw_read" in run("dead-letters", "show", "--raw").stderr
+    records = site.broker.read(site.settings.kafka.audit_topic)
+    readings = [json.loads(value or b"")["core"] for key, value, _ in records if (key or b"").startswith(b"access:")]
+    assert [each["activity_name"] for each in readings] == ["Read", "Read"]
+    assert {each["unmapped"]["topic"] for each in readings} == {site.table.topic}
+    # readers of changes pass them over
+    held = audit_records(site.settings.kafka, [site.name])
+    assert len(held) == len(records) - len(readings) > 0
+    lost = run("dead-letters", "show", "--raw", CHRONICLE_KAFKA__AUDIT_TOPIC="nowhere")
+    assert (lost.returncode, lost.stdout) == (1, "")
+    assert lost.stderr.startswith("error: run `chronicle setup`"), lost.stderr
+    assert "nothing is shown" in lost.stderr
 
 
 @pytest.mark.stack

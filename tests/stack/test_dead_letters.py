@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import pwd
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import jsonschema
 import pytest
 from confluent_kafka import Consumer, KafkaError, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs miss what it documents
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
 from typer.testing import CliRunner
 
 from chronicle import dead_letters, setup
@@ -29,9 +40,11 @@ from chronicle.sinks.clickhouse_client import connect
 from chronicle.sinks.kafka import KafkaSink
 from chronicle.trail import letters
 from chronicle.worker.replay import restore
+from tests.stack.worker_process import Broker
 
 pytestmark = pytest.mark.stack
 
+ROOT = Path(__file__).parents[2]
 SECRET = b"\x00\x01clear text of a customer\x1b[31m"
 TOPIC = "shop.public.customers"
 
@@ -200,6 +213,62 @@ def test_a_listing_tells_where_and_why_and_never_what(settings: Settings, cli: C
     assert cli("list", "--topic", "other")[2].strip() == "no dead letters match"
 
 
+def readings(settings: Settings) -> list[dict[str, Any]]:
+    """What the audit topic says about who looked, each checked against the published schema."""
+    schema = json.loads((ROOT / "schemas" / "access-record.schema.json").read_text(encoding="utf-8"))
+    found = []
+    for key, value, _ in Broker(settings.kafka.bootstrap_servers).read(settings.kafka.audit_topic):
+        record = json.loads(value or b"")
+        jsonschema.validate(record, schema)
+        assert record["core"]["metadata"]["uid"].encode() == key
+        assert SECRET not in (value or b"")
+        found.append(record["core"])
+    return found
+
+
+def test_a_reading_is_on_the_audit_topic_before_the_bytes_are_shown(
+    settings: Settings, cli: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One record each time, with the system's user and not the one that the environment names; none without `--raw`."""
+    monkeypatch.setenv("LOGNAME", "somebody else")
+    sink(settings, letter(5))
+    cli("show", TOPIC, "2", "5")
+    assert readings(settings) == []
+    assert cli("show", TOPIC, "2", "5", "--raw")[0] == cli("show", "--raw", "--json")[0] == 0
+    first, second = readings(settings)
+    assert first["metadata"]["uid"] != second["metadata"]["uid"]
+    for core in (first, second):
+        assert core["actor"]["user"] == {"name": pwd.getpwuid(os.getuid()).pw_name, "uid": str(os.getuid())}
+        assert core["src_endpoint"]["hostname"] == socket.gethostname()
+        assert core["databucket"]["name"] == settings.kafka.dead_letter_topic
+        assert [core["unmapped"][name] for name in ("topic", "partition", "offset")] == [TOPIC, 2, 5]
+        assert abs(core["time"] / 1000 - time.time()) < 600
+
+
+def test_nothing_is_shown_when_the_reading_cannot_be_recorded(
+    settings: Settings, cli: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    """An audit topic that takes no record, and none at all: exit 1, no output, and the error says both why and what to do."""
+    sink(settings, letter(5))
+    resource = ConfigResource(
+        ResourceType.TOPIC,
+        settings.kafka.audit_topic,
+        incremental_configs=[ConfigEntry("max.message.bytes", "100", incremental_operation=AlterConfigOpType.SET)],
+    )
+    admin = AdminClient(settings.kafka.client_config())
+    admin.incremental_alter_configs([resource])[resource].result(30)
+    shown = [cli("show", TOPIC, "2", "5", "--raw")]
+    file = tmp_path / "chronicle.toml"
+    file.write_text(file.read_text().replace(settings.kafka.audit_topic, "nowhere"))
+    shown += [cli("show", TOPIC, "2", "5", "--raw", *more) for more in ((), ("--json",))]
+    for code, out, aside in shown:
+        assert (code, out) == (1, ""), aside
+        assert aside.startswith("error: run `chronicle setup`"), aside
+        assert "nothing is shown, because the reading could not be recorded on" in aside
+        assert "raw_read" not in aside
+    assert readings(settings) == []
+
+
 def test_a_letter_shows_its_bytes_only_on_request_and_that_is_logged(
     settings: Settings, cli: Callable[..., tuple[int, str, str]]
 ) -> None:
@@ -211,7 +280,7 @@ def test_a_letter_shows_its_bytes_only_on_request_and_that_is_logged(
     assert "clear text" not in shown
     assert "raw_read" not in aside
     code, shown, aside = cli("show", TOPIC, "2", "5", "--raw")
-    assert code == 0
+    assert code == 0, aside
     assert "clear text of" in "".join(line[60:] for line in shown.splitlines())
     assert "\x1b" not in shown
     event = json.loads(aside)

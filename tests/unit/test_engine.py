@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -15,7 +16,8 @@ from chronicle.errors import Interrupted, SinkRejected, StopWorker, TransientErr
 from chronicle.model.batch import Batch, MirrorColumn, TableRows
 from chronicle.model.chunk import Chunk
 from chronicle.model.columns import CHANGES, TRANSACTIONS
-from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.model.dead_letters import DeadLetter, Limits, Reason, Stage
+from chronicle.stages.validate import MARGIN_BYTES
 
 TOPIC = "shop.public.t"
 
@@ -173,6 +175,36 @@ def test_a_refused_transaction_mark_becomes_a_dead_letter() -> None:
     outcome = engine(sink).process([chunk([b"m", b"m", b"c", b"bad"])])
     assert (sink.marks, sink.changes, set(sink.letters)) == ({0}, {2}, {1, 3})
     assert outcome.batch.rows() == 4
+
+
+def test_a_row_that_an_earlier_sink_holds_is_never_a_dead_letter() -> None:
+    """It would have two dispositions: the worker stops unacknowledged and says what to do; its neighbours are held."""
+    one, two = Sink("one"), Sink("two", bad=frozenset({1}))
+    with pytest.raises(StopWorker, match=r"chronicle setup.*two refuses 1 rows that one holds"):
+        engine(one, two).process([chunk([b"c", b"c", b"c"])])
+    assert one.changes == {0, 1, 2}
+    assert two.changes == {0, 2}
+    assert one.letters == two.letters == {}
+
+
+def test_a_context_that_no_audit_record_can_hold_is_a_dead_letter_before_any_sink() -> None:
+    """Its neighbours go through; it counts as one record."""
+
+    class Contexts(ByFirstByte):
+        def run(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:
+            batch = super().run(chunks, schemas, now_us)
+            text = pl.Series("context", ['{"v":"x"}', json.dumps({"v": "x" * 900}), '{"v":"x"}'])
+            rows = batch.transactions.with_columns(text, kind=pl.lit("context"), transaction_id=pl.lit("5"))
+            return replace(batch, transactions=rows)
+
+    one, two = Sink("one"), Sink("two")
+    limits = Limits(audit=MARGIN_BYTES + 500)
+    outcome = engine(one, two, path=Contexts(), limits=limits).process([chunk([b"m", b"m", b"m", b"c", b"bad"])])
+    assert outcome.batch.rows() == outcome.rows == 5
+    for sink in (one, two):
+        assert (sink.marks, sink.changes, set(sink.letters)) == ({0, 2}, {3}, {1, 4})
+    letter = one.letters[1]
+    assert (letter.stage, letter.reason, letter.key) == (Stage.VALIDATE, Reason.TOO_LARGE, b"key1")
 
 
 def test_a_sink_that_refuses_most_rows_stops_the_worker() -> None:

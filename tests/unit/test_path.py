@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import SourceSpec
 from chronicle.model.columns import CHANGES, TRANSACTIONS
-from chronicle.model.dead_letters import Reason, Stage
+from chronicle.model.dead_letters import LIMITS, Limits, Reason, Stage
 from chronicle.stages.path import Path
+from chronicle.stages.validate import MARGIN_BYTES
 from chronicle.testing import IDENTITY_KEY, Record, chunks, run
 from tests.unit.envelopes import ENVELOPE, Table, recorded
 
@@ -139,6 +140,65 @@ def test_a_bad_record_leaves_alone(bad: Record, reason: Reason, stage: Stage) ->
     assert batch.changes["key"].to_list() == ['{"id":10}', '{"id":11}', '{"id":12}']
     mirror = batch.tables[0].frame
     assert batch.changes["key"].gather(mirror["_row"]).to_list() == [f'{{"id":{id_}}}' for id_ in mirror["id"]]
+
+
+def limited(records: Sequence[Record], **limits: int) -> Batch:
+    return Path(SOURCES, IDENTITY_KEY, Limits(**limits)).run(chunks(records), SCHEMAS, 1)
+
+
+def test_a_record_above_the_limit_is_too_large_whatever_is_in_it() -> None:
+    """Eight MiB of key and value pass, one byte more does not: valid, garbage, JSON or with a large key; unread."""
+    frame = ITEMS.change("c", after={"id": 1, "v": ""})
+    assert frame.key is not None
+    assert frame.value is not None
+    room = LIMITS.record - len(frame.key) - len(frame.value) - 3  # a longer text's length takes three bytes more
+    fits, above = (ITEMS.change("c", after={"id": id_, "v": "x" * (room + id_)}) for id_ in (0, 1))
+    large = LIMITS.record + 1
+    bad = [above, *(replaced(above, value=(head + b"\xff" * large)[:large]) for head in (b"\0\0\0\0\x64", b"\x07", b"{"))]
+    bad.append(replaced(created(1), key=b"\0" * large))
+    records = [created(10)]
+    for one in bad:
+        records += [one, created(len(records) + 10)]
+    batch = process(*records, fits)
+    assert batch.rows() == len(records) + 1
+    assert [letter.offset for letter in batch.dead_letters] == [1, 3, 5, 7, 9]
+    assert {(letter.reason, letter.stage, letter.schema_id) for letter in batch.dead_letters} == {
+        (Reason.TOO_LARGE, Stage.DECODE, None)
+    }
+    assert [(letter.key, letter.value) for letter in batch.dead_letters] == [(one.key, one.value) for one in bad]
+    assert batch.changes["offset"].to_list() == [0, 2, 4, 6, 8, 10, 11]
+
+
+def test_the_verdict_on_a_size_does_not_depend_on_the_batch() -> None:
+    """A redelivery may stand in another batch."""
+    records = [created(1), ITEMS.change("c", after={"id": 2, "v": "x" * 500}), created(3)]
+    together = limited(records, record=400)
+    alone = [limited([replaced(one, offset=at)], record=400) for at, one in enumerate(records)]
+    assert [letter.offset for letter in together.dead_letters] == [1]
+    assert [[letter.offset for letter in one.dead_letters] for one in alone] == [[], [1], []]
+
+
+def test_a_change_that_outgrows_the_audit_topic_as_json_is_a_dead_letter_before_any_sink() -> None:
+    """Control characters grow sixfold, and both images count: validated, not decoded, and gone from its mirror too."""
+    audit = MARGIN_BYTES + 60_000
+    grown = {"id": 2, "v": "\x01" * 9_900}
+    plain = {"id": 3, "v": "x" * 40_000}
+    records = [
+        created(1),
+        ITEMS.change("c", after=grown, lsn=200),
+        ITEMS.change("c", after=grown | {"v": "\x01" * 10_000}, lsn=201),
+        ITEMS.change("u", before=plain, after=plain | {"v": None}, lsn=202),
+        ITEMS.change("u", before=plain, after=plain, lsn=203),
+        created(4),
+    ]
+    batch = limited(records, audit=audit)
+    assert batch.rows() == len(records)
+    assert [(letter.offset, letter.reason, letter.stage) for letter in batch.dead_letters] == [
+        (offset, Reason.TOO_LARGE, Stage.VALIDATE) for offset in (2, 4)
+    ]
+    assert batch.dead_letters[0].value == records[2].value
+    assert batch.changes["offset"].to_list() == [0, 1, 3, 5]
+    assert batch.tables[0].frame["id"].to_list() == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("broken", [{"file": "binlog"}, {"pos": -1}, {"pos": 1 << 44}])

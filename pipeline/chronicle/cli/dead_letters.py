@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import socket
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -16,6 +17,9 @@ from chronicle.cli import shown
 from chronicle.cli.asking import moment, open_trail
 from chronicle.cli.terminal import command, err, interruptible, out, print_json
 from chronicle.errors import ChronicleError, ConfigError
+
+if TYPE_CHECKING:
+    from chronicle.dead_letters import Reader
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -79,7 +83,11 @@ def show(
     offset: Annotated[int | None, typer.Argument(min=0, help="Its offset there.", show_default=False)] = None,
     *,
     raw: Annotated[
-        bool, typer.Option("--raw", help="Also the original key, value and headers: clear text, so that you looked is logged.")
+        bool,
+        typer.Option(
+            "--raw",
+            help="Also the original key, value and headers: clear text, so that you looked is recorded on the audit topic.",
+        ),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output; bytes in base64.")] = False,
 ) -> None:
@@ -164,14 +172,15 @@ def _known(reason: str | None) -> str | None:
 
 
 def _raw(topic: str, partition: int, offset: int) -> dict[str, Any]:
-    """The original bytes; that someone looked is logged before they are shown."""
+    """The original bytes; that someone looked is on the audit topic, and in the log, before they are shown."""
     from base64 import b64encode
 
     from chronicle import config, dead_letters
 
     kafka = config.load().kafka
-    letter = interruptible(lambda: dead_letters.find(kafka, topic, partition, offset))
-    _log_look(topic, partition, offset)
+    reader = _reader()
+    letter = interruptible(lambda: dead_letters.read_raw(kafka, topic, partition, offset, reader))
+    _log_look(topic, partition, offset, reader)
 
     def text(data: bytes | None) -> str | None:
         return None if data is None else b64encode(data).decode()
@@ -183,13 +192,25 @@ def _raw(topic: str, partition: int, offset: int) -> dict[str, Any]:
     }
 
 
-def _log_look(topic: str, partition: int, offset: int) -> None:
+def _reader() -> Reader:
+    """Whose process this is: asked of the system, because LOGNAME and USER say what one likes."""
+    from chronicle.dead_letters import Reader
+
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container's user need not have a name
+        name = str(uid)
+    return Reader(name, uid, socket.gethostname())
+
+
+def _log_look(topic: str, partition: int, offset: int, reader: Reader) -> None:
     import structlog
 
     from chronicle.observe import configure_logging
 
     configure_logging("info")
-    who = {"user": getpass.getuser(), "host": socket.gethostname()}
+    who = {"user": reader.user, "host": reader.host}
     structlog.get_logger().info("dead_letter.raw_read", topic=topic, partition=partition, offset=offset, **who)
 
 

@@ -29,7 +29,20 @@ class Reason(StrEnum):
     MISSING_KEY = "missing_key"  # no key although its table is not declared keyless
     BAD_POSITION = "bad_position"  # source block without a usable position
     VALUE_REFUSED = "value_refused"  # the store refuses a value
-    TOO_LARGE = "too_large"  # larger than the sink's record limit
+    TOO_LARGE = "too_large"  # larger than a record may be, or than its audit record may be
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a record may be before it is a dead letter (`too_large`), in bytes."""
+
+    record: int = 8 * 1024 * 1024
+    """Key and value of a raw record: a larger one is not read."""
+    audit: int = 32 * 1024 * 1024
+    """What the audit topic takes (`sinks.kafka.RECORD_BYTES_MAX`): images in JSON may be six times as large as in Avro."""
+
+
+LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from chronicle.codec.schema import WriterSchema
 from chronicle.model.batch import TableRows
 from chronicle.model.chunk import SourceSpec
 from chronicle.model.columns import CHANGES, empty
+from chronicle.model.dead_letters import LIMITS, Limits
 from chronicle.stages import validate
 from chronicle.stages.decode import Indexes, Outcome, Part, Records
 from chronicle.stages.gather import Facts, place
@@ -37,8 +38,9 @@ class TablePlan:
 class Tables:
     """Compiled plans, and what has been learnt about tables by this process."""
 
-    def __init__(self, keys: KeyReader) -> None:
+    def __init__(self, keys: KeyReader, limits: Limits = LIMITS) -> None:
         self.keys = keys
+        self.limits = limits
         self._plans: dict[tuple[WriterSchema, tuple[str, ...], SourceSpec, Trust], TablePlan] = {}
         self.doubted: set[tuple[str, str, str]] = set()
         """Tables declared with full identity of which an update came without `before`."""
@@ -172,7 +174,9 @@ class Changes:
         frame = positioned(completed(frame), family)
         changed, unavailable = diff.concat(found.changed), diff.concat(found.unavailable)
         lists = changed.series("changed"), unavailable.series("unavailable")
-        broken = validate.broken_rules(frame)
+        size = validate.audit_bytes(frame, (changed, unavailable))
+        large = pl.Series("too_large", size > self._tables.limits.audit - validate.MARGIN_BYTES)
+        broken = validate.broken_rules(frame.with_columns(large))
         good = (broken == 0).to_numpy()
         if not good.all():
             self._fail(rows, broken)

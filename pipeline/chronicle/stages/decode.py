@@ -7,7 +7,7 @@ are handled as columns; what runs per record in Python is the look at the first 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 import numpy as np
@@ -17,7 +17,7 @@ import polars as pl
 from chronicle.codec import avro, json
 from chronicle.codec.schema import Kind, UnsupportedSchema, WriterSchema, parse_avro
 from chronicle.model.chunk import Chunk, Headers
-from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.model.dead_letters import LIMITS, DeadLetter, Limits, Reason, Stage
 
 Indexes = npt.NDArray[np.int64]
 
@@ -62,9 +62,15 @@ class Records:
     keys: list[bytes | None] = field(repr=False)
     values: list[bytes | None] = field(repr=False)
     headers: list[Headers] = field(repr=False)
+    longest: int
+    """No record's key and value have together more bytes than this: the longest key's and the longest value's."""
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def size(self, index: int) -> int:
+        """Bytes of this record's key and value."""
+        return len(self.keys[index] or b"") + len(self.values[index] or b"")
 
     def dead_letter(
         self, index: int, reason: Reason, detail: str, schema_id: int | None = None, *, stage: Stage = Stage.DECODE
@@ -95,15 +101,18 @@ def flatten(chunks: Sequence[Chunk]) -> Records:
     def numbers(columns: Iterable[Sequence[int]]) -> Indexes:
         return np.fromiter(chain.from_iterable(columns), np.int64, total)
 
+    keys = list(chain.from_iterable(chunk.keys for chunk in chunks))
+    values = list(chain.from_iterable(chunk.values for chunk in chunks))
     return Records(
         tuple(codes),
         np.repeat(np.asarray(of_chunk, np.int64), lengths),
         np.repeat(np.asarray([chunk.partition for chunk in chunks], np.int64), lengths),
         numbers(chunk.offsets for chunk in chunks),
         numbers(chunk.timestamps_ms for chunk in chunks),
-        list(chain.from_iterable(chunk.keys for chunk in chunks)),
-        list(chain.from_iterable(chunk.values for chunk in chunks)),
+        keys,
+        values,
         list(chain.from_iterable(chunk.headers for chunk in chunks)),
+        sum(max(map(len, filter(None, column)), default=0) for column in (keys, values)),
     )
 
 
@@ -143,9 +152,11 @@ def _ascending(rows: Sequence[int]) -> bool:
 
 
 class Schemas:
-    """Writer schemas by registry id, parsed once; what the registry does not know is asked for again each batch."""
+    """What is needed to read records: their limits, and writer schemas by registry id, parsed once; what the registry does
+    not know is asked for again each batch."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self.limits = limits
         self._parsed: dict[int, WriterSchema | UnsupportedSchema] = {}
 
     def get(self, head: bytes, texts: Mapping[int, str | None]) -> WriterSchema | tuple[Reason, str]:
@@ -214,7 +225,10 @@ class Outcome:
 def pending(
     records: Records, group: Group, schemas: Schemas, texts: Mapping[int, str | None], outcome: Outcome
 ) -> list[Pending]:
-    """A group's values under their writer schemas; records without one become dead letters here."""
+    """A group's values under their writer schemas; records without one, and too large ones, become dead letters here."""
+    group = _bounded(records, group, schemas.limits.record, outcome)
+    if not group.rows:
+        return []
     head = group.value_head
     if not head:
         outcome.fail(group.rows, Reason.WRONG_FRAME, "the value begins with neither magic byte 0 nor {")
@@ -227,6 +241,16 @@ def pending(
         outcome.fail(group.rows, *schema, head_id(head))
         return []
     return [Pending(group.topic, schema, group.key_head, group.rows, values)]
+
+
+def _bounded(records: Records, group: Group, bytes_max: int, outcome: Outcome) -> Group:
+    """The group without its too large records. Whatever is in them: nobody has looked."""
+    if records.longest <= bytes_max:
+        return group
+    large = {row for row in group.rows if records.size(row) > bytes_max}
+    detail = f"key and value have together more than the {bytes_max} bytes of worker.record_bytes_max"
+    outcome.fail(sorted(large), Reason.TOO_LARGE, detail)
+    return replace(group, rows=[row for row in group.rows if row not in large])
 
 
 def _pending_json(group: Group, values: Sequence[bytes], outcome: Outcome) -> list[Pending]:

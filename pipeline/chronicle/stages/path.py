@@ -20,7 +20,7 @@ from chronicle.codec.schema import Kind
 from chronicle.model import identity
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk, SourceSpec
-from chronicle.model.dead_letters import Reason
+from chronicle.model.dead_letters import LIMITS, Limits, Reason
 from chronicle.stages import decode, gather
 from chronicle.stages.changes import Changes, Tables
 from chronicle.stages.decode import Outcome, Part, Pending, Records, Schemas
@@ -35,14 +35,14 @@ NO_SOURCE = SourceSpec("", "")
 class Path:
     """The compiled pure path of some sources. Not thread-safe: one batch at a time."""
 
-    def __init__(self, sources: Sequence[SourceSpec], identity_key: bytes) -> None:
+    def __init__(self, sources: Sequence[SourceSpec], identity_key: bytes, limits: Limits = LIMITS) -> None:
         """`identity_key`: of the deployment, at most 64 bytes; event ids and tokens follow from it."""
         if not 0 < len(identity_key) <= identity.KEY_BYTES_MAX:
             raise ValueError(f"an identity key has 1 to {identity.KEY_BYTES_MAX} bytes")
         self._sources = sorted(sources, key=lambda one: len(one.name), reverse=True)
-        self._schemas = Schemas()
+        self._schemas = Schemas(limits)
         self._keys = KeyReader(self._schemas, identity_key)
-        self._tables = Tables(self._keys)
+        self._tables = Tables(self._keys, limits)
         self._identity_key = identity_key
 
     def schema_ids(self, chunks: Sequence[Chunk]) -> frozenset[int]:

@@ -1,7 +1,9 @@
-"""Validate: the envelope's contract, the key's presence and a usable position, for all changes of a batch at once.
+"""Validate: the envelope's contract, the key's presence, a usable position and a bounded size, for all changes at once.
 
 A record that breaks the contract becomes a dead letter with its reason; its neighbours go through. Nothing here reads a
 row's content: details are written from the names of what is missing.
+
+Sizes are bounded here, before any sink: what Kafka refuses when ClickHouse holds it already would be in two places.
 """
 
 from __future__ import annotations
@@ -9,12 +11,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from chronicle.codec.debezium import OPERATIONS
+from chronicle.codec.diff import NameLists
 from chronicle.codec.times import YEARS_US, from_millis
 from chronicle.model.dead_letters import Reason
 from chronicle.model.position import EPOCH_SHIFT
+
+MARGIN_BYTES = 1024 * 1024
+"""Of an audit record, for all in it that has a bound of its own (times, numbers, the names of topic and source), and for
+what Kafka puts around it."""
+_REPEATED = 24
+"""Names and transaction ids stand in an audit record four times at most, and escaping makes a byte six at most."""
+_ESCAPED = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +72,36 @@ RULES: Sequence[Rule] = (
     ),
     Rule(Reason.BAD_POSITION, "the source block has no usable position", _HI.is_null() | _LO.is_null()),
     Rule(Reason.BAD_POSITION, "the position does not fit its 56 bits", (_HI // (1 << EPOCH_SHIFT)) != _EPOCH),
+    Rule(Reason.TOO_LARGE, "the change as JSON is larger than the audit topic takes", pl.col("too_large")),
 )
 """In this order; the first broken one is the record's reason. Columns: `codec.debezium.core_schema`, raw_key, keyed,
-epoch, position_hi, position_lo."""
+epoch, position_hi, position_lo, too_large."""
+
+
+def audit_bytes(changes: pl.DataFrame, names: Sequence[NameLists]) -> npt.NDArray[np.int64]:
+    """What each change's audit record may have in bytes, without what `MARGIN_BYTES` covers.
+
+    A bound, not the size: it follows from the change alone, and is never too low. `names`: the lists of column names that
+    belong to the changes.
+    """
+    once = [pl.col(name).str.len_bytes() for name in ("before", "after", "key", "previous_key")]
+    repeated = [pl.col(name).str.len_bytes() for name in _NAMES if name in changes.columns]
+    size = changes.select(pl.sum_horizontal(*once) + pl.sum_horizontal(*repeated).cast(pl.UInt64) * _REPEATED).to_series()
+    return sum((_listed_bytes(one) for one in names), size.to_numpy().astype(np.int64))
+
+
+_NAMES = ("connector", "schema", "table", "transaction", "gtid")
+
+
+def _listed_bytes(names: NameLists) -> npt.NDArray[np.int64]:
+    sizes = [_ESCAPED * len("".join(one).encode()) + 3 * len(one) for one in names.lists]
+    return np.asarray(sizes, np.int64)[names.of_row]
+
+
+def context_too_large(audit_bytes_max: int) -> pl.Expr:
+    """Over rows of `TRANSACTIONS`: a context whose audit record might be larger than `audit_bytes_max`."""
+    size = pl.col("context").str.len_bytes().cast(pl.UInt64) + pl.col("transaction_id").str.len_bytes() * _REPEATED
+    return ((pl.col("kind") == "context") & (size > audit_bytes_max - MARGIN_BYTES)).fill_null(False)
 
 
 def broken_rules(changes: pl.DataFrame) -> pl.Series:
