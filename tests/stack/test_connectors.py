@@ -20,12 +20,13 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from typer.testing import CliRunner
 
-from chronicle.capture.apply import Applied, Deployment, apply, change_state, delete, raise_epoch
+from chronicle.capture.apply import Applied, Deployment, apply, change_state, delete, raise_epoch, wait_for
 from chronicle.capture.check import check
 from chronicle.capture.connect import ConnectClient
+from chronicle.capture.snapshots import begin, failures
 from chronicle.capture.sources import Source, load_source
 from chronicle.capture.status import status
-from chronicle.capture.topics import request_snapshot
+from chronicle.capture.topics import prepare, request_snapshot
 from chronicle.cli.connectors import app
 from chronicle.config import Connect, Kafka, Registry
 from chronicle.dev.stack import Stack
@@ -286,9 +287,10 @@ def test_an_added_table_is_snapshotted_while_changes_go_on(make_world: Callable[
     world.apply(world.source())
     source = world.source(["people", "later"])
     applied = world.apply(source)
-    assert applied.snapshot_requested == (f"{world.schema}.later",)
+    assert (applied.snapshot_requested, applied.notes) == ((f"{world.schema}.later",), ())
     later = source.topic(f"{world.schema}.later")
-    assert len(world.read([later], lambda found: len(rows(found, "r")) >= 2)) == 2
+    # as often as need be: a connector that was stopped before it knew its place begins anew, with both tables
+    assert {row["id"] for row in rows(world.read([later], lambda found: len(rows(found, "r")) >= 2), "r")} == {1, 2}
     world.sql("INSERT INTO later VALUES (3, 'new')", "INSERT INTO people VALUES (5, 'E', NULL, NULL)")
     records = world.read([later, source.topic(f"{world.schema}.people")], lambda found: len(rows(found, "c")) >= 2)
     assert [row["id"] for row in rows(records, "r") if "name" in row] == [1]
@@ -301,10 +303,43 @@ def test_a_snapshot_can_be_asked_for_with_a_condition(make_world: Callable[[str]
     world.apply(source)
     later = source.topic("public.later")
     world.read([later], lambda found: len(rows(found, "r")) == 2)
-    request_snapshot(world.deployment.kafka, source, ["public.later"], "id = 2")
+    assert begin(world.deployment.kafka, source, ["public.later"], condition="id = 2") == ()
     records = world.read([later], lambda found: len(rows(found, "r")) >= 3)
     assert [row["id"] for row in rows(records, "r")].count(2) == 2
     assert [record["value"]["source"]["snapshot"] for record in records].count("incremental") == 1
+
+
+@KINDS
+def test_a_snapshot_that_failed_unseen_is_shown_and_made_good(make_world: Callable[[str], World], kind: str) -> None:
+    """The connector skips a table that it cannot read and stays RUNNING: status says so, and apply asks for it again."""
+    world = make_world(kind)
+    source = world.source(["people", "later"])
+    world.apply(source)
+    kafka, client, table = world.deployment.kafka, world.deployment.connect, f"{world.schema}.later"
+    request_snapshot(kafka, source, [table], "no_such_column = 1")
+    deadline = time.monotonic() + DEADLINE_S
+    while not failures(kafka, source):
+        assert time.monotonic() < deadline, "the connector said nothing"
+        time.sleep(0.3)
+    found = status(source, client, world.stack.environment, kafka)
+    assert found.healthy and any(f"connectors snapshot {source.name}.{table}" in note for note in found.notes)
+    applied = world.apply(source)
+    assert (applied.plan.action, applied.snapshot_requested, applied.notes) == ("none", (table,), ())
+    later = source.topic(table)
+    assert len(world.read([later], lambda found: len(rows(found, "r")) >= 4)) == 4
+    assert failures(kafka, source) == ()
+
+
+@pytest.mark.parametrize("style", ["avro-apicurio", "json"])
+def test_a_snapshot_that_cannot_be_says_why(make_world: Callable[[str], World], style: str) -> None:
+    """A table without a primary key, and a condition that is no SQL: a note for each, in both formats of notifications."""
+    world = make_world("postgres")
+    world.sql("CREATE TABLE nokey (id int)", "ALTER TABLE nokey REPLICA IDENTITY FULL")
+    source = world.source(["later", "nokey"], f'format = "{style}"\nkeyless = ["public.nokey"]')
+    world.apply(source)
+    kafka = world.deployment.kafka
+    assert "no primary key" in begin(kafka, source, ["public.nokey", "public.later"])[0]
+    assert "SQL_EXCEPTION" in begin(kafka, source, ["public.later"], condition="no_such_column = 1")[0]
 
 
 def test_what_is_written_in_a_pause_arrives_afterwards(make_world: Callable[[str], World]) -> None:
@@ -324,6 +359,27 @@ def test_what_is_written_in_a_pause_arrives_afterwards(make_world: Callable[[str
     assert found.healthy and found.slot is not None and found.slot.active and found.lag_bytes is not None
 
 
+@pytest.mark.parametrize("kind", ["mariadb", "mysql"])
+def test_a_connector_stopped_in_its_first_moment_starts_again(make_world: Callable[[str], World], kind: str) -> None:
+    """Debezium then leaves a position without a place in it, with which it refuses to start; apply begins anew."""
+    world = make_world(kind)
+    source, client = world.source(), world.deployment.connect
+    prepare(world.deployment.kafka, source)
+    client.put(source.name, world.deployment.rendered(source))
+    deadline = time.monotonic() + DEADLINE_S
+    while (state := client.state(source.name)) is None or not state.tasks:
+        assert time.monotonic() < deadline, "no task came"
+        time.sleep(0.1)
+    while not client.empty_position(source.name) and client.offsets(source.name) is None:
+        assert time.monotonic() < deadline, "no position was stored"
+        client.order(source.name, "stop")
+        wait_for(source.name, client, lambda now: now.state == "STOPPED" and not now.tasks, "stop", DEADLINE_S)
+        client.order(source.name, "resume")
+        wait_for(source.name, client, lambda now: bool(now.tasks), "resume", DEADLINE_S)
+    assert world.apply(source).state == "RUNNING"
+    assert world.read([source.topic(f"{world.schema}.people")], bool)[0]["key"] == {"id": 1}
+
+
 def test_delete_leaves_no_slot_behind(make_world: Callable[[str], World]) -> None:
     """With drop, slot, publication and stored position go with the connector; raw topics stay; a second call finds nothing."""
     world = make_world("postgres")
@@ -338,6 +394,30 @@ def test_delete_leaves_no_slot_behind(make_world: Callable[[str], World]) -> Non
     assert world.partitions(source.topic("public.people")) == 4
     assert delete(source, world.deployment, drop=True) == []
     assert world.apply(source).plan.action == "create"
+
+
+@pytest.mark.parametrize("kind", ["postgres", "mariadb"])
+def test_a_registry_that_is_away_is_waited_for(make_world: Callable[[str], World], kind: str) -> None:
+    """The first transaction after a start needs a schema that no snapshot has: its records wait, and the task goes on."""
+    world = make_world(kind)
+    source = world.source()
+    world.apply(source)
+    client, log = world.deployment.connect, world.stack.log_file("connect")
+    world.read([source.topic(f"{world.schema}.people")], bool)
+    seen = log.stat().st_size
+    world.stack.stop("registry")
+    try:
+        world.sql("INSERT INTO people VALUES (6, 'in the outage', NULL, NULL)")
+        deadline = time.monotonic() + DEADLINE_S
+        while b"for the schema registry" not in log.read_bytes()[seen:]:
+            assert time.monotonic() < deadline, "nothing waited"
+            time.sleep(0.3)
+        state = client.state(source.name)
+        assert state is not None and state.running
+    finally:
+        world.stack.start("registry")
+    world.read([source.topic(f"{world.schema}.people")], lambda found: 6 in [row["id"] for row in rows(found, "c")])
+    assert change_state(source, "resume", client, deadline_s=DEADLINE_S) == "RUNNING"
 
 
 @pytest.mark.parametrize("kind", ["postgres", "mariadb"])
@@ -480,7 +560,11 @@ def test_the_commands_do_it_all_from_the_terminal(make_world: Callable[[str], Wo
     assert json_of("apply")[0]["state"] == "RUNNING"
     assert json_of("apply")[0]["action"] == "none"
     assert json_of("status")[0]["healthy"] is True
-    assert json_of("snapshot", f"{world.name}.{world.schema}.people")["table"] == f"{world.schema}.people"
+    people = f"{world.name}.{world.schema}.people"
+    assert json_of("snapshot", people) | {"state": ""} == {
+        "source": world.name, "table": f"{world.schema}.people", "state": "", "begun": True, "notes": []
+    }  # fmt: skip
+    assert json_of("snapshot", people, "--where", "no_such_column = 1", code=1)["begun"] is False
     assert run.invoke(app, ["snapshot", f"{world.name}.{world.schema}.absent"]).exit_code == 2
     assert run.invoke(app, ["delete", world.name]).exit_code == 2
     assert f"connector {world.name}" in json_of("delete", world.name, "--drop-slot", "--yes")["removed"]

@@ -55,7 +55,7 @@ def test_a_rendered_configuration_is_complete(source: Source, format_: str) -> N
         "transforms.epoch.value.literal": "0",
     }
     assert {option: options[option] for option in expected} == expected
-    assert options["transforms"].split(",")[0] == "nulls" and options["transforms"].split(",")[-1] == "epoch"
+    assert options["transforms"].split(",")[0] == "nulls" and options["transforms"].split(",")[-2:] == ["epoch", "registry"]
     assert list(options) == sorted(options)
 
 
@@ -67,12 +67,22 @@ def test_every_transform_that_is_listed_is_there() -> None:
         assert types == set(options["transforms"].split(","))
 
 
+def test_a_new_schema_waits_for_the_registry_after_all_other_transforms() -> None:
+    """The last transform sees the schemas as the converter will; where there is no registry nothing is waited for."""
+    asked = {"avro-apicurio": "/apis/registry/v2/system/info", "avro-confluent": "/apis/ccompat/v7", "json": "none"}
+    for source in (SHOP, HIRING, replace(HIRING, attribution_comments=True)):
+        for format_, end in asked.items():
+            options = rendered(replace(source, format=format_))
+            assert options["transforms"].endswith(",registry")
+            assert options["transforms.registry.url"].endswith(end)
+
+
 def test_comments_are_captured_only_when_asked_for_and_only_through_the_transform() -> None:
     """`include.query` without KeepComment would write whole statements: the two come and go together."""
     assert rendered(HIRING)["include.query"] == "false"
     options = rendered(replace(HIRING, attribution_comments=True))
     assert options["include.query"] == "true"
-    assert options["transforms"] == "nulls,comment,context,epoch"
+    assert options["transforms"] == "nulls,comment,context,epoch,registry"
     assert options["transforms.comment.type"] == "io.chronicle.connect.KeepComment"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import tomlkit
 
-from chronicle.capture import slots, topics
+from chronicle.capture import slots, snapshots, topics
 from chronicle.capture.connect import ConnectClient, ConnectorState
 from chronicle.capture.database import Unreachable
 from chronicle.capture.plan import Plan, plan
@@ -22,9 +22,6 @@ from chronicle.errors import ChronicleError, ConfigError
 
 DEADLINE_S = 120.0
 POLL_INTERVAL_S = 0.3
-SNAPSHOT_ATTEMPTS = 3
-SNAPSHOT_BEGINS_S = 25.0
-"""Seen: 5 to 10 s after the connector runs again."""
 STEADY_POLLS = 4
 """A task that fails at its first contact with the database is RUNNING for a moment: it must stay so for this many polls."""
 
@@ -82,7 +79,7 @@ def apply(source: Source, deployment: Deployment, *, report: Report = silent, de
     """Create or change the connector until it is what the file says, and wait until its task runs.
 
     May be repeated at any time: a second call finds nothing to do, and a call that was interrupted is completed by the
-    next one. A connector that somebody paused stays paused.
+    next one, a snapshot that failed while nobody looked included. A connector that somebody paused stays paused.
 
     Raises:
         ConfigError: the file, the template or Connect's own validation refuses.
@@ -94,14 +91,17 @@ def apply(source: Source, deployment: Deployment, *, report: Report = silent, de
     created = tuple(topics.prepare(deployment.kafka, source))
     notes: tuple[str, ...] = ()
     requested: tuple[str, ...] = ()
-    signal = ""
+    since = 0
     before = deployment.connect.state(source.name)
+    if before is not None and before.failure and deployment.connect.empty_position(source.name):
+        _stop(source.name, deployment.connect, report=report, deadline_s=deadline_s)
+        before = deployment.connect.state(source.name)
     paused = before is not None and before.state == "PAUSED" and todo.action in ("none", "update")
     if todo.action == "create":
         report(f"{source.name}: create connector")
         deployment.connect.put(source.name, wanted)
     elif todo.action == "update":
-        requested, signal = _update(source, deployment, wanted, todo, report=report, deadline_s=deadline_s)
+        requested, since = _update(source, deployment, wanted, todo, report=report, deadline_s=deadline_s)
     elif todo.action == "new-epoch":
         notes = _start_over(source, deployment, wanted, report=report, deadline_s=deadline_s)
     if before is not None and not paused and (todo.action != "none" or before.state == "STOPPED"):
@@ -111,48 +111,54 @@ def apply(source: Source, deployment: Deployment, *, report: Report = silent, de
             deployment.connect.order(source.name, "pause")
         return Applied(todo, "PAUSED", requested, created, ("it was paused and stays so: `chronicle connectors resume`",))
     if todo.action == "none" and before is not None and before.running:
-        return Applied(todo, before.state, topics_created=created)
+        requested, notes = _heal(source, deployment, report=report)
+        return Applied(todo, before.state, requested, created, notes)
     state = wait_running(source.name, deployment.connect, report=report, deadline_s=deadline_s)
     if requested:
-        notes = (*notes, *_see_snapshot_begin(source, deployment, requested, signal, report=report))
+        notes = (*notes, *snapshots.begin(deployment.kafka, source, requested, since=since, report=report))
     return Applied(todo, state.state, requested, created, notes)
 
 
-def _see_snapshot_begin(
-    source: Source, deployment: Deployment, tables: tuple[str, ...], signal: str, *, report: Report
-) -> tuple[str, ...]:
-    """Ask again until the connector says that it has begun; a note when it does not."""
-    for attempt in range(SNAPSHOT_ATTEMPTS):
-        if attempt:
-            signal = topics.request_snapshot(deployment.kafka, source, tables)
-        report(f"{source.name}: wait for the snapshot of {', '.join(tables)} to begin")
-        if topics.snapshot_begun(deployment.kafka, source, signal, SNAPSHOT_BEGINS_S):
-            return ()
-    names = " ".join(tables)
-    return (f"no snapshot has begun yet: look at `chronicle connectors status`, then `chronicle connectors snapshot {names}`",)
+def _heal(source: Source, deployment: Deployment, *, report: Report) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Ask again for snapshots that failed while nobody looked; returns their tables, and notes on what did not work."""
+    failed = snapshots.failures(deployment.kafka, source)
+    tables = tuple(scan.table for scan in failed if scan.reason != snapshots.NO_PRIMARY_KEY)
+    notes = snapshots.begin(deployment.kafka, source, tables, report=report) if tables else ()
+    return tables, notes
+
+
+def _stop(name: str, client: ConnectClient, *, report: Report, deadline_s: float) -> None:
+    """Stop a connector, and forget that it has no position: stopped in its first moment it would never start again.
+
+    Nothing was captured then, and the next start begins with the snapshot, as the first one did.
+    """
+    report(f"{name}: stop connector")
+    client.order(name, "stop")
+    wait_for(name, client, lambda state: state.state == "STOPPED" and not state.tasks, "stop", deadline_s)
+    if client.empty_position(name):
+        client.forget_offsets(name)
 
 
 def _update(
     source: Source, deployment: Deployment, wanted: Mapping[str, str], todo: Plan, *, report: Report, deadline_s: float
-) -> tuple[tuple[str, ...], str]:
-    """Change options; returns the tables that are new, and the signal that asks for their snapshot.
+) -> tuple[tuple[str, ...], int]:
+    """Change options; returns the tables that are new, and where answers to the request for their snapshot begin.
 
     The connector is stopped for it, so that what runs afterwards is certainly the new configuration.
     """
     _refuse_invalid(source, deployment, wanted)
-    report(f"{source.name}: stop connector")
-    deployment.connect.order(source.name, "stop")
-    wait_for(source.name, deployment.connect, lambda state: state.state == "STOPPED" and not state.tasks, "stop", deadline_s)
+    _stop(source.name, deployment.connect, report=report, deadline_s=deadline_s)
     # The context table is no table of the trail: its rows say something about transactions that are over.
     added = tuple(table for table in todo.tables_added if table != source.context_table)
-    signal = ""
+    since = 0
     if added:
+        since = snapshots.end(deployment.kafka, source)
         # Before the new configuration, so that a crash in between asks twice rather than never.
         report(f"{source.name}: request snapshot of {', '.join(added)}")
-        signal = topics.request_snapshot(deployment.kafka, source, added)
+        topics.request_snapshot(deployment.kafka, source, added)
     report(f"{source.name}: {len(todo.changes)} options changed")
     deployment.connect.put(source.name, wanted)
-    return added, signal
+    return added, since
 
 
 def _start_over(
@@ -160,9 +166,7 @@ def _start_over(
 ) -> tuple[str, ...]:
     """Forget the position, drop the slot, and begin with a snapshot under the new epoch. Each step may be repeated."""
     _refuse_invalid(source, deployment, wanted)
-    report(f"{source.name}: stop connector")
-    deployment.connect.order(source.name, "stop")
-    wait_for(source.name, deployment.connect, lambda state: state.state == "STOPPED" and not state.tasks, "stop", deadline_s)
+    _stop(source.name, deployment.connect, report=report, deadline_s=deadline_s)
     notes: tuple[str, ...] = ()
     if source.kind == "postgres":
         try:
@@ -223,8 +227,7 @@ def change_state(
         return paused.state
     if order == "restart":
         # By stop and resume: Connect's own restart answers before anything happened, and RUNNING could be the old task.
-        client.order(source.name, "stop")
-        wait_for(source.name, client, lambda state: state.state == "STOPPED" and not state.tasks, "stop", deadline_s)
+        _stop(source.name, client, report=report, deadline_s=deadline_s)
     client.order(source.name, "resume")
     return wait_running(source.name, client, report=report, deadline_s=deadline_s).state
 
@@ -242,9 +245,7 @@ def delete(
     removed: list[str] = []
     state = deployment.connect.state(source.name)
     if state is not None and drop:
-        report(f"{source.name}: stop connector")
-        deployment.connect.order(source.name, "stop")
-        wait_for(source.name, deployment.connect, lambda now: now.state == "STOPPED" and not now.tasks, "stop", deadline_s)
+        _stop(source.name, deployment.connect, report=report, deadline_s=deadline_s)
     if drop:
         if source.kind == "postgres":
             if slots.drop_slot(source, deployment.environment):

@@ -139,6 +139,14 @@ class ConnectClient:
         answer = self._call("GET", f"/connectors/{quote(name)}/offsets", missing={"offsets": []})
         return next((dict(entry["offset"]) for entry in answer["offsets"] if entry.get("offset")), None)
 
+    def empty_position(self, name: str) -> bool:
+        """Whether Connect has stored that there is no position.
+
+        Debezium's first notification says so before it knows one, and its binlog connectors then refuse to start.
+        """
+        answer = self._call("GET", f"/connectors/{quote(name)}/offsets", missing={"offsets": []})
+        return bool(answer["offsets"]) and not any(entry.get("offset") for entry in answer["offsets"])
+
     def forget_offsets(self, name: str) -> None:
         """Forget the stored position. The connector must be stopped."""
         self._call("DELETE", f"/connectors/{quote(name)}/offsets")

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chronicle.capture import snapshots
 from chronicle.capture.connect import ConnectClient, TaskState
 from chronicle.capture.database import Queries, connect
 from chronicle.capture.plan import EPOCH
 from chronicle.capture.slots import Slot, slot
 from chronicle.capture.sources import Source
+from chronicle.config import Kafka
 from chronicle.errors import ChronicleError
 
 
@@ -59,8 +61,10 @@ class SourceStatus:
         }
 
 
-def status(source: Source, client: ConnectClient, environment: Mapping[str, str]) -> SourceStatus:
+def status(source: Source, client: ConnectClient, environment: Mapping[str, str], kafka: Kafka | None = None) -> SourceStatus:
     """Ask Connect, and the database when it can be reached (otherwise a note says why not).
+
+    With `kafka`, notes also name the tables whose last snapshot failed: Debezium skips them and stays RUNNING.
 
     Raises:
         TransientError: Connect is not reachable.
@@ -88,6 +92,13 @@ def status(source: Source, client: ConnectClient, environment: Mapping[str, str]
         notes.append(f"epoch {epoch} is deployed, the file says {source.epoch}: run `chronicle connectors apply {source.name}`")
     if its_slot is not None and its_slot.wal_status == "lost":
         notes.append(f"slot {its_slot.name} is lost: run `chronicle connectors apply {source.name} --new-epoch`")
+    if state.failure is not None:
+        notes.append(f"once the cause is gone: `chronicle connectors restart {source.name}`{_meaning(state.failure)}")
+    if kafka is not None:
+        try:
+            notes += [snapshots.failure_note(source, scan) for scan in snapshots.failures(kafka, source)]
+        except ChronicleError as error:
+            notes.append(f"snapshots unknown: {error}")
     return SourceStatus(
         source.name,
         source.kind,
@@ -101,6 +112,11 @@ def status(source: Source, client: ConnectClient, environment: Mapping[str, str]
         its_slot,
         tuple(notes),
     )
+
+
+def _meaning(failure: str) -> str:
+    """Apicurio's client says only that it failed."""
+    return " (the cause: the schema registry was away, or refused a schema)" if "RestClientException" in failure else ""
 
 
 def _position(source: Source, offsets: Mapping[str, Any] | None) -> str | None:

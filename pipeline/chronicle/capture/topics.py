@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -26,12 +25,12 @@ def prepare(settings: Kafka, source: Source) -> list[str]:
     """Create the topics that must be there before the connector is, one partition each; returns those that were new.
 
     While its signal topic is missing, a connector runs and hears nothing; a schema history that Debezium creates itself
-    lives only as long as the broker's default retention.
+    lives only as long as the broker's default retention; notifications are read before the first one was written.
 
     Raises:
         TransientError: the broker is not reachable.
     """
-    wanted = {source.signal_topic: SIGNALS}
+    wanted = {source.signal_topic: SIGNALS, source.notification_topic: SIGNALS}
     if source.schema_history_topic is not None:
         wanted[source.schema_history_topic] = FOREVER
     admin = AdminClient(settings.client_config())
@@ -42,7 +41,7 @@ def prepare(settings: Kafka, source: Source) -> list[str]:
             future.result(TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise _translated(settings, error) from None
+                raise translated(settings, error) from None
         else:
             created.append(name)
     return sorted(created)
@@ -73,7 +72,7 @@ def remove(settings: Kafka, source: Source) -> list[str]:
             if (failure := future.exception(TIMEOUT_S)) is not None and not _no_such_group(failure):
                 raise failure
     except KafkaException as error:
-        raise _translated(settings, error) from None
+        raise translated(settings, error) from None
     return sorted(names)
 
 
@@ -109,38 +108,20 @@ def request_snapshot(settings: Kafka, source: Source, tables: Sequence[str], con
     return str(signal["id"])
 
 
-def snapshot_begun(settings: Kafka, source: Source, signal: str, deadline_s: float) -> bool:
-    """Whether the connector says, within the deadline, that it works on this signal (by its id, in its notifications).
-
-    A signal that is read in the moment in which a connector starts can be dropped by it without a word; asking again is
-    harmless. False also when the broker does not answer in that time.
-    """
-    partition = TopicPartition(source.notification_topic, 0, OFFSET_BEGINNING)
-    end = time.monotonic() + deadline_s
-    consumer = Consumer({**settings.client_config(), "group.id": source.signal_group, "enable.auto.commit": False})
-    try:
-        consumer.assign([partition])
-        while time.monotonic() < end:
-            message = consumer.poll(0.5)
-            if message is None or message.error() is not None:
-                continue  # the topic is made with the first notification
-            if signal.encode() in (message.value() or b""):  # an id is plain text in Avro as in JSON
-                return True
-    except KafkaException as error:
-        raise _translated(settings, error) from None
-    finally:
-        consumer.close()
-    return False
-
-
 def _no_such_group(failure: BaseException) -> bool:
     return isinstance(failure, KafkaException) and failure.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND
 
 
-def _translated(settings: Kafka, error: KafkaException) -> ChronicleError:
+def silent(settings: Kafka) -> TransientError:
+    """A broker that is there by its metadata, but gives no records."""
+    return TransientError(f"start Kafka, or correct kafka.bootstrap_servers ({settings.bootstrap_servers}): no records come")
+
+
+def translated(settings: Kafka, error: KafkaException) -> ChronicleError:
+    """The error for the operator: TransientError when the broker is away."""
     cause: KafkaError = error.args[0]
     if cause.retriable() or cause.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
         return TransientError(
             f"start Kafka, or correct kafka.bootstrap_servers ({settings.bootstrap_servers}): not reachable ({cause.name()})"
         )
-    return ChronicleError(f"Kafka refuses to create or delete topics: {cause.name()}")
+    return ChronicleError(f"Kafka refuses: {cause.name()}")

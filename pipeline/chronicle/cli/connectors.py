@@ -132,7 +132,10 @@ def status(names: Names = None, as_json: AsJson = False) -> None:
     from chronicle.capture.status import status as status_of
 
     with _deployment() as (settings, deployment):
-        found = [status_of(source, deployment.connect, deployment.environment) for source in _sources(settings, names).values()]
+        found = [
+            status_of(source, deployment.connect, deployment.environment, settings.kafka)
+            for source in _sources(settings, names).values()
+        ]
     if as_json:
         print_json([each.as_json() for each in found])
     else:
@@ -169,7 +172,8 @@ def snapshot(
     where: Annotated[str | None, typer.Option("--where", help="SQL that a row must meet.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read a table again while changes go on (an incremental snapshot), through the signal channel."""
+    """Read a table again while changes go on (an incremental snapshot), and wait until the connector has begun with it."""
+    from chronicle.capture import snapshots
     from chronicle.capture.topics import request_snapshot
 
     name, _, qualified = table.partition(".")
@@ -181,13 +185,27 @@ def snapshot(
         state = deployment.connect.state(name)
         if state is None:
             raise ConfigError(f"run `chronicle connectors apply {name}`: there is no such connector")
-        signal = interruptible(lambda: request_snapshot(settings.kafka, source, [qualified], where))
+        notes: tuple[str, ...] = ()
+        if state.running:
+            with _progress(f"{name}: snapshot") as report:
+                notes = interruptible(
+                    lambda: snapshots.begin(settings.kafka, source, [qualified], condition=where, report=report)
+                )
+        else:
+            interruptible(lambda: request_snapshot(settings.kafka, source, [qualified], where))
     if as_json:
-        print_json({"source": name, "table": qualified, "signal": signal, "state": state.state})
-    else:
-        out.print(f"{table}: snapshot requested ({signal})", markup=False)
-        if not state.running:
-            err.print(f"{name} is not running: the signal waits until it is", style="yellow")
+        begun = state.running and not notes
+        print_json({"source": name, "table": qualified, "state": state.state, "begun": begun, "notes": list(notes)})
+    elif not state.running:
+        out.print(f"{table}: snapshot requested", markup=False)
+        err.print(f"{name} is not running: the signal waits until it is", style="yellow")
+    elif not notes:
+        out.print(f"{table}: snapshot begun", markup=False)
+    if notes and not as_json:
+        for note in notes:
+            err.print(note, markup=False, style="red")
+    if notes:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: chronicle connectors delete shop --drop-slot --yes")
