@@ -83,7 +83,8 @@ class Table:
     full: bool = True
     """Whether the database sends old rows whole."""
     exact_transactions: bool = True
-    """Whether the truth names the transaction as the trail does (Postgres); else the names are only mapped one to one."""
+    """Whether the truth names the transaction as the trail does (Postgres). MariaDB draws a GTID at commit, when no trigger can
+    write it down any more: there the names are only mapped one to one, by changes and by contexts."""
 
     @property
     def topic(self) -> str:

@@ -1,4 +1,4 @@
-"""Compares what was written (truth) with what came out: loss, phantoms, doubles, order, final rows, dispositions."""
+"""Compares what was written (truth) with what came out: loss, phantoms, doubles, order, final rows, contexts, dispositions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ from typing import Any
 from tests.faults import canonical
 from tests.faults.audit_check import check_audit
 from tests.faults.catalog import Table, Tables
+from tests.faults.context_check import check_contexts
+from tests.faults.counter_check import check_counters
 from tests.faults.disposition_check import check_dispositions
 from tests.faults.expectation import EntityName, Expected, expected, snapshot_rows
 from tests.faults.final_check import check_final_rows
-from tests.faults.observation import Change, DeadLetter, Observation, TruthRow
+from tests.faults.observation import Change, DeadLetter, Observation, TruthContext, TruthRow
 from tests.faults.report import Difference, Report, show
+from tests.faults.transaction_check import check_transactions
 
 OPERATIONS_WITH_OLD = ("update", "delete")
 
@@ -52,10 +55,14 @@ def check(
     tables: Tables,
     truth: Sequence[TruthRow],
     observation: Observation,
-    planted: Iterable[DeadLetter] = (),
+    planted: Sequence[DeadLetter] = (),
     allowance: Allowance | None = None,
+    contexts: Sequence[TruthContext] = (),
 ) -> Report:
-    """Every law over one run. The report is empty of differences when each holds; it never raises for a difference."""
+    """Every law over one run. The report is empty of differences when each holds; it never raises for a difference.
+
+    `contexts`: what was said in the truth's transactions; none: nothing was, and the trail must know of none.
+    """
     allowance = allowance or Allowance()
     report = Report()
     sorted_changes = _sort(tables, observation.changes, report)
@@ -67,16 +74,21 @@ def check(
     for name in sorted(wanted.keys() | sorted_changes.entities.keys(), key=repr):
         table = tables.by_topic[name[0]]
         pairs += _check_entity(table, name, wanted.get(name, []), sorted_changes.entities.get(name, []), allowance, report)
-    _check_transactions(tables, pairs, report)
+    names = _check_transactions(tables, pairs, report)
     _check_snapshots(tables, truth, sorted_changes.snapshots, allowance, report)
     check_final_rows(tables, truth, observation, report)
     check_audit(tables, observation, report)
     check_dispositions(observation, planted, report)
+    check_transactions(observation, report)
+    check_contexts(tables, contexts, names, observation, report)
+    check_counters(observation, planted, report)
     report.counts.update(
         truth=len(truth),
         changes=len(observation.changes),
         audit=len(observation.audit),
         raw=len(observation.raw),
+        marks=len(observation.marks),
+        transactions=len(observation.transactions),
         dead_letters=len(observation.dead_letters),
         snapshot=sum(map(len, sorted_changes.snapshots.values())),
         duplicates_clickhouse=observation.changes_raw_rows - len(observation.changes),
@@ -269,8 +281,14 @@ def _check_details(table: Table, want: Expected, have: _Observed, report: Report
         report.add(Difference("unavailable", table.topic, want.key, sorted(want.unchanged), sorted(have.change.unavailable)))
 
 
-def _check_transactions(tables: Tables, pairs: Iterable[tuple[Expected, _Observed]], report: Report) -> None:
-    """Rows written in one transaction carry one id, and rows of two transactions do not share one."""
+def _check_transactions(
+    tables: Tables, pairs: Iterable[tuple[Expected, _Observed]], report: Report
+) -> dict[tuple[str, str], str]:
+    """Rows written in one transaction carry one id, and rows of two transactions do not share one.
+
+    That is all that can be said where the truth does not know the id: MariaDB draws the GTID at commit, when no trigger can
+    write it down any more. Returns the ids of those transactions by source and the truth's name.
+    """
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     names: dict[tuple[str, str], set[str]] = defaultdict(set)
     for want, have in pairs:
@@ -284,6 +302,7 @@ def _check_transactions(tables: Tables, pairs: Iterable[tuple[Expected, _Observe
     for (source, identifier), written in names.items():
         if len(written) > 1:
             report.add(Difference("transaction", source, identifier, "one transaction", sorted(written)))
+    return {name: min(found) for name, found in ids.items()}
 
 
 def _check_snapshots(

@@ -1,4 +1,7 @@
-"""Every offset of the raw topics has exactly one disposition, and the dead letters are exactly the planted ones."""
+"""Every offset of the tables' raw topics has exactly one disposition, and the dead letters are exactly the planted ones.
+
+The transaction topics' offsets: `transaction_check`.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ def check_dispositions(observation: Observation, planted: Iterable[DeadLetter], 
         at = (record.topic, record.partition, record.offset)
         if record.kind == "change":
             groups[(record.topic, *record.signature)].append(at)
+        elif record.kind == "unknown":
+            report.add(Difference("disposition", record.topic, at, None, "a record", "of a topic that belongs to no table"))
         elif sunk[at]:
             report.add(Difference("disposition", record.topic, at, record.kind, "sunk as a change"))
         if record.kind != "bad" and dead[at]:

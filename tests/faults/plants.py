@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tests.faults.canonical import parse
-from tests.faults.observation import Change, DeadLetter, MirrorRow, Observation
+from tests.faults.contexts import RANKS
+from tests.faults.observation import AuditContext, Change, DeadLetter, MirrorRow, Observation, RawMark, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +175,115 @@ def forgotten_offset(observation: Observation) -> Observation:
     return replace(observation, changes=[moved if item is change else item for item in observation.changes])
 
 
+def _said_once(observation: Observation) -> tuple[Transaction, AuditContext]:
+    """A transaction with one context, and the context's record."""
+    for row in observation.transactions:
+        records = {record.key: record for record in observation.contexts if record.name == row.name}
+        if len(records) == 1 and row.rung:
+            return row, next(iter(records.values()))
+    raise LookupError("no transaction with one context")
+
+
+def _with_row(observation: Observation, old: Transaction, new: Transaction) -> Observation:
+    return replace(observation, transactions=[new if row is old else row for row in observation.transactions])
+
+
+def _silent(row: Transaction) -> Transaction:
+    return replace(row, rung="", context_offset=0, text="")
+
+
+def lost_context(observation: Observation) -> Observation:
+    """A context is neither in the audit topic nor with its transaction."""
+    row, gone = _said_once(observation)
+    contexts = [record for record in observation.contexts if record.key != gone.key]
+    return replace(_with_row(observation, row, _silent(row)), contexts=contexts)
+
+
+def context_never_captured(observation: Observation) -> Observation:
+    """The same, and the raw topic never had it: only the truth knows."""
+    _, gone = _said_once(observation)
+    marks = [mark for mark in observation.marks if (mark.topic, mark.offset) != (gone.topic, gone.offset)]
+    return replace(lost_context(observation), marks=marks)
+
+
+def _moved_context(observation: Observation) -> tuple[Observation, AuditContext, Transaction]:
+    row, record = _said_once(observation)
+    other = next(item for item in observation.transactions if not item.rung and item.event_count)
+    moved = replace(other, rung=row.rung, context_offset=row.context_offset, text=row.text)
+    contexts = [
+        replace(item, transaction_id=other.transaction_id) if item.key == record.key else item for item in observation.contexts
+    ]
+    seen = _with_row(_with_row(observation, other, moved), row, _silent(row))
+    return replace(seen, contexts=contexts), record, other
+
+
+def context_on_wrong_transaction(observation: Observation) -> Observation:
+    """A context is said of another transaction, in the audit topic and in ClickHouse."""
+    return _moved_context(observation)[0]
+
+
+def context_captured_on_wrong_transaction(observation: Observation) -> Observation:
+    """The same, and the raw topic says so too: only the truth knows."""
+    seen, record, other = _moved_context(observation)
+
+    def moved(mark: RawMark) -> RawMark:
+        its = (mark.topic, mark.offset) == (record.topic, record.offset)
+        return replace(mark, transaction_id=other.transaction_id) if its else mark
+
+    return replace(seen, marks=[moved(mark) for mark in seen.marks])
+
+
+def made_up_context(observation: Observation) -> Observation:
+    """A context that nobody said, of a transaction without one."""
+    _, record = _said_once(observation)
+    other = next(item for item in observation.transactions if not item.rung and item.event_count)
+    invented = replace(
+        record, key=f"{record.key}0", transaction_id=other.transaction_id, text='{"actor":"eve"}', offset=record.offset + 10**9
+    )
+    return replace(observation, contexts=[*observation.contexts, invented])
+
+
+def worse_context(observation: Observation) -> Observation:
+    """Of several contexts of a transaction not the best is its best."""
+    for row in observation.transactions:
+        said = [record for record in observation.contexts if record.name == row.name]
+        worst = min(said, key=lambda record: (RANKS[record.rung], record.offset), default=None)
+        if worst is not None and worst.text != row.text:
+            return _with_row(observation, row, replace(row, rung=worst.rung, context_offset=worst.offset, text=worst.text))
+    raise LookupError("no transaction with two contexts")
+
+
+def lost_end(observation: Observation) -> Observation:
+    """An END was read, and is nowhere."""
+    row = next(row for row in observation.transactions if row.ended_ms is not None)
+    return _with_row(observation, row, replace(row, ended_ms=None, event_count=None, tables={}))
+
+
+def miscounted_end(observation: Observation) -> Observation:
+    """An END's count is another."""
+    row = next(row for row in observation.transactions if row.event_count)
+    return _with_row(observation, row, replace(row, event_count=(row.event_count or 0) + 1))
+
+
+def lost_begin(observation: Observation) -> Observation:
+    """A BEGIN has no disposition: its transaction does not name it."""
+    row = next(row for row in observation.transactions if row.begins)
+    return _with_row(observation, row, replace(row, begins=row.begins[1:]))
+
+
+def lost_transaction(observation: Observation) -> Observation:
+    """All of a transaction's records were read, and it is not in ClickHouse."""
+    gone = next(row for row in observation.transactions if row.begins and row.ended_ms is not None)
+    return replace(observation, transactions=[row for row in observation.transactions if row is not gone])
+
+
+def dead_heartbeat(observation: Observation) -> Observation:
+    """A record that a rule leaves out became a dead letter as well."""
+    mark = next(mark for mark in observation.marks if mark.kind == "heartbeat")
+    letter = DeadLetter(mark.topic, mark.partition, mark.offset, "bad_envelope")
+    return replace(observation, dead_letters=[*observation.dead_letters, letter])
+
+
 PLANTS = (
     Plant("a dropped row", dropped, frozenset({"lost", "disposition"})),
     Plant("a doubled row", doubled, frozenset({"doubled", "disposition"})),
@@ -189,4 +299,15 @@ PLANTS = (
     Plant("a bad record that is no dead letter", forgotten_dead_letter, frozenset({"dead_letter"})),
     Plant("an offset without a disposition", forgotten_offset, frozenset({"disposition"})),
     Plant("a change in another transaction", invented_transaction, frozenset({"value"})),
+    Plant("a lost context", lost_context, frozenset({"context", "disposition"})),
+    Plant("a context that was never captured", context_never_captured, frozenset({"context"})),
+    Plant("a context on the wrong transaction", context_on_wrong_transaction, frozenset({"context", "disposition"})),
+    Plant("a context captured on the wrong transaction", context_captured_on_wrong_transaction, frozenset({"context"})),
+    Plant("a made-up context", made_up_context, frozenset({"context", "disposition"})),
+    Plant("a worse context that won", worse_context, frozenset({"context"})),
+    Plant("a lost END", lost_end, frozenset({"end"})),
+    Plant("an END with another count", miscounted_end, frozenset({"end"})),
+    Plant("a lost BEGIN", lost_begin, frozenset({"disposition"})),
+    Plant("a lost transaction", lost_transaction, frozenset({"transaction", "disposition"})),
+    Plant("a heartbeat that is a dead letter", dead_heartbeat, frozenset({"dead_letter", "disposition"})),
 )

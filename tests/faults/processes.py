@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -11,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -56,16 +59,18 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """One `chronicle worker`. Its log is a file, shown in the error when it ends otherwise than it should."""
+    """One `chronicle worker`. Its log is a file, shown in the error when it ends otherwise than it should; what it prints on
+    standard output is another (`output`)."""
 
     def __init__(self, directory: Path, settings: Mapping[str, str], name: str, *options: str) -> None:
         self.port = free_port()
         self.log = directory / f"{name}.log"
+        self.printed = directory / f"{name}.out"
         command = [str(Path(sys.executable).with_name("chronicle")), "worker", *options]
         variables = {**os.environ, **settings, "CHRONICLE_WORKER__HTTP_PORT": str(self.port)}
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self.printed.open("ab") as printed:
             self.process = subprocess.Popen(
-                command, env=variables, cwd=directory, stdout=log, stderr=log, start_new_session=True
+                command, env=variables, cwd=directory, stdout=printed, stderr=log, start_new_session=True
             )
 
     @property
@@ -90,10 +95,32 @@ class WorkerProcess:
         reply = self.ask("/readyz")
         return reply is not None and reply.status_code == 503
 
+    def waits_for(self, service: str) -> bool:
+        """Whether `/readyz` answers 503 and says that it waits for this service."""
+        reply = self.ask("/readyz")
+        return reply is not None and reply.status_code == 503 and reply.text.startswith(f"waiting for {service} (")
+
+    def waited_s(self, service: str) -> float:
+        """How long it has waited for the service by now, by `/metrics`; 0: it does not wait for it."""
+        reply = self.ask("/metrics")
+        found = re.search(
+            rf'^chronicle_retrying_seconds{{service="{service}"}} (\S+)$', reply.text if reply else "", re.MULTILINE
+        )
+        return float(found[1]) if found else 0.0
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """Lines of its log with this event."""
+        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.startswith("{")]
+        return [event for event in map(json.loads, lines) if event.get("event") == name]
+
     def wait_ready(self, deadline_s: float = 60) -> None:
         """Until it has partitions and no declared retry; it must not end meanwhile."""
         until(lambda: self.ready() or not self.running, deadline_s, f"worker ready, see {self.log}")
         assert self.running, self.tail("ended before it was ready")
+
+    def output(self) -> str:
+        """What it printed on standard output until now."""
+        return self.printed.read_text()
 
     def kill(self) -> None:
         """SIGKILL, as a machine that loses power."""

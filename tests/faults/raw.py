@@ -13,7 +13,8 @@ import httpx
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from tests.faults.catalog import Tables
-from tests.faults.observation import RawRecord
+from tests.faults.observation import RawMark, RawRecord
+from tests.faults.raw_marks import TOPIC, mark
 
 _POLL_S = 10.0
 
@@ -25,13 +26,16 @@ class TopicReader:
     kafka: str
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def read(self, topics: Sequence[str]) -> Iterator[Message]:
-        """All records of these topics from where the last call ended to what the end is now; missing topics are skipped."""
+    def read(self, topics: Sequence[str], prefixes: tuple[str, ...] = ()) -> Iterator[Message]:
+        """All records of these topics, and of all whose names begin so, from where the last call ended to what the end is now.
+
+        Missing topics are skipped.
+        """
         consumer = Consumer({"bootstrap.servers": self.kafka, "group.id": "checker", "enable.auto.commit": False})
         try:
             known = consumer.list_topics(timeout=_POLL_S).topics
             left: dict[tuple[str, int], int] = {}
-            for topic in topics:
+            for topic in sorted({*topics, *(name for name in known if prefixes and name.startswith(prefixes))}):
                 for partition in known[topic].partitions if topic in known else ():
                     try:
                         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=_POLL_S)
@@ -72,12 +76,16 @@ class TopicReader:
 
 @dataclass
 class RawTopics:
-    """The raw topics' records, as the checker needs them: what kind, and which change."""
+    """The records of all raw topics of the sources, as the checker needs them: what kind, and which change."""
 
     kafka: str
     registry_url: str
     records: list[RawRecord] = field(default_factory=list)
     signatures: set[tuple[Any, ...]] = field(default_factory=set)
+    marks: list[RawMark] = field(default_factory=list)
+    """Of the transaction topics."""
+    said: set[tuple[str, str, str]] = field(default_factory=set)
+    """(source, rung, text) of the contexts among them."""
     bad: set[tuple[str, int, int]] = field(default_factory=set)
     """Coordinates of planted records: not decoded here."""
     _schemas: dict[int, Any] = field(default_factory=dict)
@@ -86,10 +94,15 @@ class RawTopics:
     def refresh(self, tables: Tables) -> None:
         """Read what came since the last call."""
         self._reader = self._reader or TopicReader(self.kafka)
-        for message in self._reader.read(sorted(tables.by_topic)):
+        prefixes = tuple(sorted({f"{table.source}." for table in tables.by_topic.values()}))
+        for message in self._reader.read([], prefixes):
             topic, partition, offset = str(message.topic()), int(message.partition() or 0), int(message.offset() or 0)
-            if (topic, partition, offset) in self.bad:
+            if topic.endswith(f".{TOPIC}") and topic not in tables.by_topic:
+                self._mark(message, topic, offset)
+            elif (topic, partition, offset) in self.bad:
                 self.records.append(RawRecord(topic, partition, offset, "bad"))
+            elif topic not in tables.by_topic:
+                self.records.append(RawRecord(topic, partition, offset, "unknown"))
             elif message.value() is None:
                 self.records.append(RawRecord(topic, partition, offset, "tombstone"))
             else:
@@ -97,6 +110,13 @@ class RawTopics:
                 signature = self._signature(message, keyless, (partition, offset))
                 self.signatures.add((topic, *signature))
                 self.records.append(RawRecord(topic, partition, offset, "change", signature))
+
+    def _mark(self, message: Message, topic: str, offset: int) -> None:
+        value = message.value()
+        found = mark(topic, offset, message.headers(), None if value is None else self.decode(_bytes(value)))
+        self.marks.append(found)
+        if found.kind == "context":
+            self.said.add((found.source, found.rung, found.text))
 
     def _signature(self, message: Message, keyless: bool, coordinates: tuple[int, int]) -> tuple[Any, ...]:
         """What identifies a change by itself (facts 1 to 5), from the envelope."""
@@ -113,18 +133,28 @@ class RawTopics:
 
     def decode(self, data: bytes) -> Any:
         """A framed Avro datum."""
-        number = int.from_bytes(data[1:5], "big")
+        return fastavro.schemaless_reader(io.BytesIO(data[5:]), self._schema(data), None)
+
+    def encode(self, like: bytes, datum: Any) -> bytes:
+        """A datum in the frame and under the schema of another one."""
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, self._schema(like), datum)
+        return like[:5] + out.getvalue()
+
+    def _schema(self, framed: bytes) -> Any:
+        number = int.from_bytes(framed[1:5], "big")
         if number not in self._schemas:
             reply = httpx.get(f"{self.registry_url}/schemas/ids/{number}", timeout=30).raise_for_status()
             self._schemas[number] = fastavro.parse_schema(json.loads(reply.json()["schema"]))
-        return fastavro.schemaless_reader(io.BytesIO(data[5:]), self._schemas[number], None)
+        return self._schemas[number]
 
-    def last_good(self, topic: str) -> Message:
-        """The newest record of the topic with key and value: to make bad ones of."""
+    def last_created(self, topic: str) -> Message:
+        """The newest record of the topic that creates a row: to make bad ones of."""
         found = [message for message in TopicReader(self.kafka).read([topic]) if message.value() and message.key()]
-        if not found:
-            raise LookupError(f"no record in {topic}")
-        return found[-1]
+        created = [message for message in found if self.decode(_bytes(message.value()))["op"] == "c"]
+        if not created:
+            raise LookupError(f"no created row in {topic}")
+        return created[-1]
 
 
 def _bytes(value: str | bytes | None) -> bytes:

@@ -15,7 +15,7 @@ SHOWN = 3
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One broken law, at one place. `law`: lost, phantom, doubled, order, value, image, changed, unavailable, identity,
-    transaction, final, audit, disposition, dead_letter."""
+    transaction, begin, end, context, final, audit, disposition, dead_letter, counted."""
 
     law: str
     where: str

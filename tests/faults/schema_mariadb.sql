@@ -28,5 +28,7 @@ CREATE TABLE journal (at datetime(6) NOT NULL, message text, n int) DEFAULT CHAR
 CREATE TABLE slots (id int PRIMARY KEY, holder varchar(100) UNIQUE, n int DEFAULT 0) DEFAULT CHARSET=utf8mb4;
 CREATE TABLE bulk (id bigint PRIMARY KEY, grp int NOT NULL, payload text, amount decimal(10,2)) DEFAULT CHARSET=utf8mb4;
 CREATE TABLE evolving (id int PRIMARY KEY, a text) DEFAULT CHARSET=utf8mb4;
+-- who did it and why: rows of this table are contexts of their transaction, no changes
+CREATE TABLE chronicle_context (id bigint AUTO_INCREMENT PRIMARY KEY, actor varchar(100), context longtext NOT NULL) DEFAULT CHARSET=utf8mb4;
 CREATE TABLE chronicle_signal (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048));
 CREATE TABLE truth (seq bigint AUTO_INCREMENT PRIMARY KEY, tbl varchar(64) NOT NULL, op char(1) NOT NULL, old_row longtext, new_row longtext, tx varchar(64) NOT NULL) DEFAULT CHARSET=utf8mb4;

@@ -61,9 +61,13 @@ ALTER TABLE bulk REPLICA IDENTITY FULL;
 CREATE TABLE evolving (id integer PRIMARY KEY, a text);
 ALTER TABLE evolving REPLICA IDENTITY FULL;
 
+-- who did it and why: rows of this table are contexts of their transaction, no changes
+CREATE TABLE chronicle_context (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, actor text, context text NOT NULL);
+
 CREATE TABLE chronicle_signal (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data varchar(2048));
 
 -- json, not jsonb: numbers keep their digits. `seq` is drawn after the row is locked, so it orders the writes of one row.
+-- op x: a context, written by the workload itself (tbl: message or table), because no trigger sees a logical message.
 CREATE TABLE truth (seq bigserial PRIMARY KEY, tbl text NOT NULL, op char(1) NOT NULL, old_row json, new_row json, tx text NOT NULL DEFAULT (txid_current() % 4294967296)::text);
 CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

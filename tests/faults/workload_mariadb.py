@@ -12,7 +12,8 @@ import pymysql
 from tests.faults.actions_mariadb import Connection, MariadbActions
 from tests.faults.canonical import parse
 from tests.faults.catalog import Column, Table, read_mariadb
-from tests.faults.observation import TruthRow
+from tests.faults.contexts import Contexts, shown
+from tests.faults.observation import TruthContext, TruthRow
 
 SCHEMA = Path(__file__).with_name("schema_mariadb.sql")
 
@@ -40,6 +41,8 @@ class MariadbWorkload(MariadbActions):
         self.parameters, self.database, self.source = dict(parameters), database, source
         self.seed = seed
         self.transactions = 0
+        self.contexts = Contexts(self.values, source)
+        self.columns_max = 6
         self.connection = self._connect()
 
     def _connect(self) -> Connection:
@@ -104,14 +107,42 @@ class MariadbWorkload(MariadbActions):
                 self.truncate()
             elif draw < 0.125:
                 self.add_column()
+            elif draw < 0.135:
+                self.say_apart()
             else:
                 with self.transaction() as connection:
+                    self.speak(connection)
                     for _ in range(self.random.choice((1, 1, 1, 2, 3))):
                         self.action(connection)
+                    if self.random.random() < 0.1:
+                        self.speak(connection)
+
+    def speak(self, connection: Connection) -> None:
+        """What an application says about the open transaction: mostly nothing, now and then several things."""
+        for _ in self.contexts.rungs():
+            self.say(connection)
+
+    def say(self, connection: Connection) -> None:
+        """One context (this database has no logical messages), and its truth."""
+        document = self.contexts.document()
+        truth = shown(document)
+        actor = document.pop("actor") if self.random.random() < 0.5 else None
+        statement = "INSERT INTO chronicle_context (actor, context) VALUES (%s, %s)"
+        self.execute(connection, statement, (actor, self.contexts.written(document)))
+        self.execute(connection, "INSERT INTO truth (tbl, op, new_row, tx) VALUES ('table', 'x', %s, @workload_tx)", (truth,))
+
+    def say_apart(self) -> None:
+        """A context without any row, and contexts that are cleaned away: neither is a change."""
+        with self.transaction() as connection:
+            self.say(connection)
+        with self.transaction() as connection:
+            ((last,),) = self.execute(connection, "SELECT max(id) FROM chronicle_context")
+            self.execute(connection, "DELETE FROM chronicle_context WHERE id < %s", (last - 5,))
 
     def rolled_back(self) -> None:
         """Nothing of this may ever be seen."""
         with self.transaction(rollback=True) as connection:
+            self.say(connection)
             for _ in range(3):
                 self.action(connection)
 
@@ -119,7 +150,9 @@ class MariadbWorkload(MariadbActions):
         """An inner part that is taken back, between parts that stay."""
         with self.transaction() as connection:
             self.action(connection)
+            self.speak(connection)
             self.execute(connection, "SAVEPOINT inner_part")
+            self.say(connection)
             self.action(connection)
             self.insert_accounts(connection)
             self.execute(connection, "ROLLBACK TO SAVEPOINT inner_part")
@@ -130,8 +163,10 @@ class MariadbWorkload(MariadbActions):
         other = self._connect()
         try:
             with self.transaction() as connection:
+                self.say(connection)
                 self.insert_accounts(connection)
                 with self.transaction(other):
+                    self.say(other)
                     self.write_lines(other)
                     self.insert_accounts(other)
                 self.write_lines(connection)
@@ -147,7 +182,7 @@ class MariadbWorkload(MariadbActions):
 
     def add_column(self) -> None:
         """The table grows in mid-stream, and its triggers with it."""
-        if self.columns_added < 6:
+        if self.columns_added < self.columns_max:
             kind = ("int", "bigint", "decimal(10,2)")[self.columns_added % 3]
             self.execute(self.connection, f"ALTER TABLE evolving ADD COLUMN added_{self.columns_added} {kind}")
             self.columns_added += 1
@@ -156,13 +191,21 @@ class MariadbWorkload(MariadbActions):
     def truth(self, observed_through: int = 0) -> list[TruthRow]:
         """All truth, in order; up to `observed_through` it was there before the snapshot."""
         self.connection.commit()
-        rows = self.execute(self.connection, "SELECT seq, tbl, op, old_row, new_row, tx FROM truth ORDER BY seq")
+        rows = self.execute(
+            self.connection, "SELECT seq, tbl, op, old_row, new_row, tx FROM truth WHERE op <> 'x' ORDER BY seq"
+        )
         return [self._truth(row, row[0] <= observed_through) for row in rows]
 
     def _truth(self, row: tuple[Any, ...], observed: bool) -> TruthRow:
         seq, table, op, old, new, tx = row
         before, after = parse(old) if old else None, parse(new) if new else None
         return TruthRow(seq, self.source, self.database, table, op, before, after, tx, observed)
+
+    def said(self, observed_through: int = 0) -> list[TruthContext]:
+        """All contexts of transactions that were committed, in order; `tx`: as the workload names them."""
+        self.connection.commit()
+        rows = self.execute(self.connection, "SELECT seq, tbl, new_row, tx FROM truth WHERE op = 'x' ORDER BY seq")
+        return [TruthContext(seq, self.source, tx, rung, text, seq <= observed_through) for seq, rung, text, tx in rows]
 
     def last_seq(self) -> int:
         """The last truth there is now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import psycopg
 from tests.faults.actions_postgres import Connection, PostgresActions
 from tests.faults.canonical import parse
 from tests.faults.catalog import Table, read_postgres
-from tests.faults.observation import TruthRow
+from tests.faults.contexts import Contexts, shown
+from tests.faults.observation import TruthContext, TruthRow
 
 SCHEMA = Path(__file__).with_name("schema_postgres.sql")
 
@@ -22,6 +24,8 @@ class PostgresWorkload(PostgresActions):
     def __init__(self, dsn: str, source: str, seed: int) -> None:
         super().__init__(seed)
         self.dsn, self.source = dsn, source
+        self.contexts = Contexts(self.values, source)
+        self.columns_max = 6
         self.connection = self._connect()
 
     def _connect(self) -> Connection:
@@ -53,14 +57,44 @@ class PostgresWorkload(PostgresActions):
                 self.truncate()
             elif draw < 0.145:
                 self.add_column()
+            elif draw < 0.155:
+                self.say_apart()
             else:
                 with self.connection.transaction():
+                    self.speak(self.connection)
                     for _ in range(self.random.choice((1, 1, 1, 2, 3))):
                         self.action(self.connection)
+                    if self.random.random() < 0.1:
+                        self.speak(self.connection)
+
+    def speak(self, connection: Connection) -> None:
+        """What an application says about the open transaction: mostly nothing, now and then several things."""
+        for rung in self.contexts.rungs():
+            self.say(connection, rung)
+
+    def say(self, connection: Connection, rung: str) -> None:
+        """One context, and its truth."""
+        document = self.contexts.document()
+        truth = shown(document)
+        if rung == "message":
+            text = self.contexts.written(document)
+            connection.execute("SELECT pg_logical_emit_message(true, 'chronicle', %s::text)", (text,))
+        else:
+            actor = document.pop("actor") if self.random.random() < 0.5 else None
+            statement = "INSERT INTO chronicle_context (actor, context) VALUES (%s, %s)"
+            connection.execute(statement, (actor, self.contexts.written(document)))
+        connection.execute("INSERT INTO truth (tbl, op, new_row) VALUES (%s, 'x', %s)", (rung, truth))
+
+    def say_apart(self) -> None:
+        """A context without any row; a message about no transaction; and contexts that are cleaned away: none is a change."""
+        with self.connection.transaction():
+            self.say(self.connection, self.random.choice(("message", "table")))
+        self.connection.execute("SELECT pg_logical_emit_message(false, 'chronicle', %s)", (json.dumps({"actor": "nobody"}),))
+        self.connection.execute("DELETE FROM chronicle_context WHERE id < (SELECT max(id) - 5 FROM chronicle_context)")
 
     def add_column(self) -> None:
         """The table grows in mid-stream (without a default: rows that nobody writes would change without an event)."""
-        if self.columns_added < 6:
+        if self.columns_added < self.columns_max:
             kind = ("integer", "bigint", "numeric(10,2)")[self.columns_added % 3]
             self.connection.execute(f"ALTER TABLE evolving ADD COLUMN added_{self.columns_added} {kind}")
             self.columns_added += 1
@@ -68,6 +102,8 @@ class PostgresWorkload(PostgresActions):
     def rolled_back(self) -> None:
         """Nothing of this may ever be seen."""
         with self.connection.transaction(force_rollback=True):
+            self.say(self.connection, "message")
+            self.say(self.connection, "table")
             for _ in range(3):
                 self.action(self.connection)
 
@@ -75,7 +111,10 @@ class PostgresWorkload(PostgresActions):
         """Inner parts that are taken back, between parts that stay."""
         with self.connection.transaction():
             self.action(self.connection)
+            self.speak(self.connection)
             with self.connection.transaction(force_rollback=True):
+                self.say(self.connection, "message")
+                self.say(self.connection, "table")
                 self.action(self.connection)
                 with self.connection.transaction():
                     self.insert_accounts(self.connection)
@@ -85,8 +124,11 @@ class PostgresWorkload(PostgresActions):
     def commit_in_other_order(self) -> None:
         """The first to write is the last to commit."""
         with self._connect() as other, self.connection.transaction():
+            self.say(self.connection, "message")
             self.insert_accounts(self.connection)
             with other.transaction():
+                self.say(other, "message")
+                self.say(other, "table")
                 self.write_lines(other)
                 self.insert_accounts(other)
             self.write_journal(self.connection)
@@ -122,7 +164,7 @@ class PostgresWorkload(PostgresActions):
     def truth(self, observed_through: int = 0) -> list[TruthRow]:
         """All truth, in order; up to `observed_through` it was there before the snapshot."""
         rows = self.connection.execute(
-            "SELECT seq, tbl, op, old_row::text, new_row::text, tx FROM truth ORDER BY seq"
+            "SELECT seq, tbl, op, old_row::text, new_row::text, tx FROM truth WHERE op <> 'x' ORDER BY seq"
         ).fetchall()
         return [
             TruthRow(
@@ -138,6 +180,11 @@ class PostgresWorkload(PostgresActions):
             )
             for seq, table, op, old, new, tx in rows
         ]
+
+    def said(self, observed_through: int = 0) -> list[TruthContext]:
+        """All contexts of transactions that were committed, in order."""
+        rows = self.connection.execute("SELECT seq, tbl, new_row::text, tx FROM truth WHERE op = 'x' ORDER BY seq").fetchall()
+        return [TruthContext(seq, self.source, tx, rung, text, seq <= observed_through) for seq, rung, text, tx in rows]
 
     def last_seq(self) -> int:
         """The last truth there is now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import psycopg
 import pymysql
 from clickhouse_connect.driver.client import Client
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from chronicle import setup
@@ -21,11 +23,12 @@ from chronicle.config import ClickHouse, Connect, Kafka, Registry, Settings, Wor
 from chronicle.dev.stack import Stack
 from chronicle.errors import ConfigError
 from chronicle.sinks.clickhouse_client import connect
+from chronicle.sinks.mirror_names import mirror_name
 from tests.faults import load
 from tests.faults.catalog import Tables
 from tests.faults.checker import Allowance, check
 from tests.faults.expectation import expected, snapshot_rows
-from tests.faults.observation import AuditRecord, DeadLetter, Observation, TruthRow
+from tests.faults.observation import AuditContext, AuditRecord, DeadLetter, Observation, TruthContext, TruthRow, Work
 from tests.faults.processes import WorkerProcess, environment, until
 from tests.faults.raw import RawTopics, TopicReader
 from tests.faults.report import Report
@@ -49,9 +52,10 @@ class World:
         self.planted: list[DeadLetter] = []
         self.raw = RawTopics(stack.kafka, stack.registry_url)
         self.audit: list[AuditRecord] = []
+        self.contexts: list[AuditContext] = []
         self.audit_reader = TopicReader(stack.kafka)
         self.workers: list[WorkerProcess] = []
-        self.last: tuple[Tables, list[TruthRow], Observation] | None = None
+        self.last: tuple[Tables, list[TruthRow], list[TruthContext], Observation] | None = None
         self._create_databases()
         self.postgres = PostgresWorkload(stack.postgres_dsn(self.databases[0]), self.sources[0], seed)
         self.mariadb = MariadbWorkload(stack.mariadb_params(), self.databases[1], self.sources[1], seed)
@@ -107,6 +111,7 @@ class World:
         ):
             schema = "public" if kind == "postgres" else name
             lines = [f'template = "{kind}"', f"tables = {[f'{schema}.{table.name}' for table in tables]!r}"]
+            lines.append(f'context_table = "{schema}.chronicle_context"')
             lines.append(f"keyless = {[f'{schema}.{table.name}' for table in tables if not table.key]!r}")
             if kind == "postgres":
                 lines.append(f'unavailable_value_placeholder = "{PLACEHOLDER}"')
@@ -151,6 +156,11 @@ class World:
             self.postgres.run(min(20, transactions - done))
             self.mariadb.run(min(20, transactions - done))
 
+    def keep_columns(self) -> None:
+        """From now on no table grows columns: a registry that is killed forgets schemas that it got a moment before."""
+        for workload in (self.postgres, self.mariadb):
+            workload.columns_max = workload.columns_added
+
     def worker(self, *options: str, **settings: str) -> WorkerProcess:
         """Start a worker; `settings` like FAILPOINT="before_ack" go into its section."""
         more = {f"CHRONICLE_WORKER__{name}": value for name, value in settings.items()}
@@ -175,11 +185,27 @@ class World:
 
         until(started, 60, f"{part} is back")
 
-    def drain(self, deadline_s: float = 120) -> None:
-        """Process everything there is with one fresh worker."""
-        worker = self.worker("--until-drained")
+    def drain(self, deadline_s: float = 120) -> Work:
+        """Process everything there is with one fresh worker; what it says it did."""
+        before = self.acknowledged()
+        worker = self.worker("--until-drained", "--json")
         code = worker.wait(deadline_s)
         assert code == 0, worker.tail(f"ended with {code}")
+        ranges = {place: (before.get(place, 0), after) for place, after in self.acknowledged().items()}
+        return Work(json.loads(worker.output()), ranges, len(worker.events("partitions.assigned")))
+
+    def acknowledged(self) -> dict[tuple[str, int], int]:
+        """How far the group has acknowledged each partition of the sources' topics."""
+        settings = {"bootstrap.servers": self.stack.kafka, "group.id": self.settings.worker.group}
+        consumer = Consumer(settings)  # never subscribes, so it is no member
+        try:
+            known = consumer.list_topics(timeout=10).topics
+            names = [name for name in known if name.startswith(tuple(f"{source}." for source in self.sources))]
+            places = [TopicPartition(name, partition) for name in names for partition in known[name].partitions]
+            found = consumer.committed(places, timeout=10)
+        finally:
+            consumer.close()
+        return {(str(at.topic), int(at.partition)): at.offset for at in found if at.offset >= 0}
 
     # -- truth and check -----------------------------------------------------------------------------------------------
 
@@ -194,20 +220,28 @@ class World:
             *self.mariadb.truth(self.observed[self.sources[1]]),
         ]
 
+    def said(self) -> list[TruthContext]:
+        """Every context that was written."""
+        return [
+            *self.postgres.said(self.observed[self.sources[0]]),
+            *self.mariadb.said(self.observed[self.sources[1]]),
+        ]
+
     def expected_changes(self, tables: Tables, truth: Sequence[TruthRow]) -> int:
         """Changes and snapshot rows."""
         return len(expected(tables, truth)) + sum(map(len, snapshot_rows(tables, truth).values()))
 
     def await_captured(self) -> int:
-        """Until the raw topics hold every change that was written; how many that is."""
+        """Until the raw topics hold every change and every context that was written; how many changes that is."""
         tables, truth = self.tables(), self.truth()
         wanted = self.expected_changes(tables, truth)
+        said = {(one.source, one.rung, one.text) for one in self.said() if not one.observed}
 
         def there() -> bool:
             self.raw.refresh(tables)
-            return len(self.raw.signatures) >= wanted
+            return len(self.raw.signatures) >= wanted and said <= self.raw.said
 
-        until(there, CAPTURE_DEADLINE_S, f"{wanted} changes in the raw topics", every_s=0.3)
+        until(there, CAPTURE_DEADLINE_S, f"{wanted} changes and {len(said)} contexts in the raw topics", every_s=0.3)
         return wanted
 
     def await_queryable(self, wanted: int, deadline_s: float = 120) -> None:
@@ -215,6 +249,11 @@ class World:
         with self.clickhouse() as client:
             statement = f"SELECT uniqExact(event_id) FROM {self.settings.clickhouse.database}.changes"
             until(lambda: load.count(client, statement) >= wanted, deadline_s, f"{wanted} changes in ClickHouse", every_s=0.3)
+
+    def statuses(self) -> set[tuple[str, str]]:
+        """(source, status) of the transactions, as the view of expected and seen counts says it."""
+        with self.clickhouse() as client:
+            return load.statuses(client, self.settings.clickhouse.database)
 
     def restart_failed_tasks(self) -> list[str]:
         """Connectors whose task failed, after they run again."""
@@ -229,15 +268,21 @@ class World:
 
     def held(self) -> tuple[int, int]:
         """Different events in ClickHouse and in the audit topic now."""
-        self.audit += load.audit(self.audit_reader, self.settings.kafka.audit_topic)
+        self._read_audit()
         with self.clickhouse() as client:
             stored = load.count(client, f"SELECT uniqExact(event_id) FROM {self.settings.clickhouse.database}.changes")
         return stored, len({record.event_id for record in self.audit})
 
-    def observe(self, tables: Tables) -> Observation:
+    def _read_audit(self) -> None:
+        changes, contexts = load.audit(self.audit_reader, self.settings.kafka.audit_topic)
+        self.audit += changes
+        self.contexts += contexts
+
+    def observe(self, tables: Tables, work: Work | None = None) -> Observation:
         """Everything that came out until now."""
         self.raw.refresh(tables)
-        self.audit += load.audit(self.audit_reader, self.settings.kafka.audit_topic)
+        self._read_audit()
+        read = self.acknowledged()  # heartbeats and the last END may have come after the worker's end
         database = self.settings.clickhouse.database
         with self.clickhouse() as client:
             return Observation(
@@ -248,6 +293,10 @@ class World:
                 source_rows=self._source_rows(tables),
                 dead_letters=load.dead_letters(client, database),
                 raw=list(self.raw.records),
+                marks=[mark for mark in self.raw.marks if mark.offset < read.get((mark.topic, mark.partition), 0)],
+                transactions=load.transactions(client, database),
+                contexts=list(self.contexts),
+                work=work,
             )
 
     def _source_rows(self, tables: Tables) -> dict[str, list[dict[str, Any]]]:
@@ -257,40 +306,39 @@ class World:
             rows[table.topic] = workload.rows(table.name) if table.key else []
         return rows
 
-    def check(self, allowance: Allowance | None = None) -> Report:
+    def check(self, allowance: Allowance | None = None, work: Work | None = None) -> Report:
         """Every law over everything so far."""
-        tables, truth = self.tables(), self.truth()
-        self.last = (tables, truth, self.observe(tables))
-        return check(*self.last, self.planted, allowance)
+        tables, truth, said = self.tables(), self.truth(), self.said()
+        seen = self.observe(tables, work)
+        self.last = (tables, truth, said, seen)
+        return check(tables, truth, seen, self.planted, allowance, said)
 
-    def last_observed(self, names: Collection[str]) -> tuple[Tables, list[TruthRow], Observation]:
+    def last_observed(self, names: Collection[str]) -> tuple[Tables, list[TruthRow], list[TruthContext], Observation]:
         """What the last check looked at, of the first source's tables of these names only."""
         if self.last is None:
             self.write(60)
             self.settle()
         assert self.last is not None
-        tables, truth, seen = self.last
+        tables, truth, said, seen = self.last
+        source = self.sources[0]
         kept = Tables(
-            {
-                topic: table
-                for topic, table in tables.by_topic.items()
-                if table.source == self.sources[0] and table.name in names
-            }
+            {topic: table for topic, table in tables.by_topic.items() if table.source == source and table.name in names}
+        )
+        changes = [change for change in seen.changes if change.topic in kept.by_topic]
+        narrowed = replace(
+            seen,
+            changes=changes,
+            changes_raw_rows=len(changes),
+            audit=[record for record in seen.audit if kept.of(record.source, record.schema, record.table)],
+            mirrors={topic: rows for topic, rows in seen.mirrors.items() if topic in kept.by_topic},
+            raw=[record for record in seen.raw if record.topic in kept.by_topic],
+            marks=[mark for mark in seen.marks if mark.source == source],
+            transactions=[row for row in seen.transactions if row.source == source],
+            contexts=[record for record in seen.contexts if record.source == source],
+            work=None,
         )
         rows = [row for row in truth if kept.of(row.source, row.schema, row.table)]
-        changes = [change for change in seen.changes if change.topic in kept.by_topic]
-        return (
-            kept,
-            rows,
-            replace(
-                seen,
-                changes=changes,
-                changes_raw_rows=len(changes),
-                audit=[record for record in seen.audit if kept.of(record.source, record.schema, record.table)],
-                mirrors={topic: rows for topic, rows in seen.mirrors.items() if topic in kept.by_topic},
-                raw=[record for record in seen.raw if record.topic in kept.by_topic],
-            ),
-        )
+        return kept, rows, [context for context in said if context.source == source], narrowed
 
     def plant(self, letters: Iterable[DeadLetter]) -> None:
         """Records that must become these dead letters were written into raw topics."""
@@ -298,11 +346,18 @@ class World:
             self.planted.append(letter)
             self.raw.bad.add((letter.topic, letter.partition, letter.offset))
 
+    def refuse(self, topic: str, condition: str) -> None:
+        """From now on ClickHouse refuses rows of this table's mirror that do not meet the condition."""
+        table = self.tables().by_topic[topic]
+        mirror = f"{self.settings.clickhouse.mirror_database}.`{mirror_name(table.source, table.schema, table.name)}`"
+        with self.clickhouse() as client:
+            client.command(f"ALTER TABLE {mirror} ADD CONSTRAINT IF NOT EXISTS refused CHECK {condition}")
+
     def settle(self, allowance: Allowance | None = None) -> Report:
         """What each fault test ends with: all captured, all drained, every law holds."""
         self.await_captured()
-        self.drain()
-        report = self.check(allowance)
+        work = self.drain()
+        report = self.check(allowance, work)
         assert report.ok, report.text()
         return report
 
