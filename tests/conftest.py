@@ -20,6 +20,9 @@ settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+os.environ.setdefault("CHRONICLE_POLICY_FILE", str(Path(__file__).parent / "data" / "clear.policy.toml"))
+"""Tests of other things than the policy see everything; those of the policy name their own."""
+
 REAL = ("stack", "sinks", "faults", "acceptance")
 """Folders whose tests run against real services."""
 

@@ -165,6 +165,8 @@ class Worker(_Section):
     failpoint: str = ""
     """For tests only: the process kills itself there (before_sinks, between_sinks, before_ack, rebalance; `name:3`: the
     third time)."""
+    attribution_wait_ms: int = Field(500, ge=0)
+    """How long a batch waits for the contexts and ENDs of its transactions; what comes later is `pending` until then."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """From which level on log lines are written to standard error."""
 
@@ -188,6 +190,14 @@ class Settings(BaseSettings):
     worker: Worker = Worker()
     identity_key_file: Path = Path(".chronicle/identity.key")
     """32 random bytes in hex, made once by `chronicle setup`, never rotated; keep a copy: event ids follow from it."""
+    policy_file: Path = Path("policy.toml")
+    """What may be seen; read at start. `chronicle policy init` proposes one."""
+    schemas_dir: Path = Path("schemas")
+    """Contracts of captured tables (`<source>.<schema>.<table>-value.avsc`); a table without one promises nothing."""
+    key_ring_file: Path = Path(".chronicle/keys.toml")
+    """Keys of tokens and of encryption; `chronicle policy keys new` adds one."""
+    key_ring: SecretStr | None = None
+    """The same as a text by environment (`CHRONICLE_KEY_RING`), for deployments without a file."""
     identity_key: SecretStr | None = None
     """The same key by environment (`CHRONICLE_IDENTITY_KEY`), for deployments without a file."""
 

@@ -20,9 +20,8 @@ import polars as pl
 from chronicle.errors import Interrupted, SinkRejected, StopWorker, TransientError
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk
-from chronicle.model.dead_letters import LIMITS, DeadLetter, Limits, Reason, Stage
+from chronicle.model.dead_letters import DECLARED, DeadLetter, Reason, Stage
 from chronicle.sinks import Sink
-from chronicle.stages import validate
 
 T = TypeVar("T")
 Coordinates = tuple[str, int, int]
@@ -38,6 +37,28 @@ class Path(Protocol):
 
     def run(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:
         """One disposition for every record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A row of a batch's changes that a step could not take, and why."""
+
+    row: int
+    stage: Stage
+    reason: Reason
+    detail: str
+
+
+class Step(Protocol):
+    """What is done to a whole batch between the pure path and the sinks: attribution, reference data, processors."""
+
+    name: str
+
+    def __call__(self, batch: Batch) -> tuple[Batch, Sequence[Failed]]:
+        """The batch with what this step adds, and the rows that become dead letters. Same rows, same order.
+
+        May be repeated with the same batch. Raises TransientError when what it needs is away, StopWorker to stop.
+        """
 
 
 class Resolver(Protocol):
@@ -93,19 +114,19 @@ class Engine:
         watch: Watch,
         flood: Flood,
         guards: Sequence[Callable[[Batch], None]] = (),
+        steps: Sequence[Step] = (),
         failpoint: Callable[[str], None] = lambda _name: None,
-        limits: Limits = LIMITS,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
-        """`guards` look at each batch before any sink does and may raise StopWorker."""
+        """`guards` look at each batch before any step and sink does and may raise StopWorker. `steps` in their order."""
         self._path = path
         self._registry = registry
         self._sinks = tuple(sinks)
         self._watch = watch
         self._flood = flood
         self._guards = tuple(guards)
+        self._steps = tuple(steps)
         self._failpoint = failpoint
-        self._limits = limits
         self._now_us = now_us
         self._window = (0, 0)  # rows, dead letters since the last judgement, for batches below rows_min
         self.retries: Counter[str] = Counter()
@@ -127,10 +148,11 @@ class Engine:
         batch = self._timed(stages, "path", lambda: self._path.run(chunks, schemas, self._now_us()))
         if batch.rows() != total:
             raise AssertionError(f"the path accounts for {batch.rows()} of {total} records: a bug; nothing was acknowledged")
-        batch = self._bounded(batch, chunks)
         self._check_flood(batch.dead_letters, total, sent_back)
         for guard in self._guards:
             guard(batch)
+        for step in self._steps:
+            batch = self._timed(stages, step.name, lambda step=step, batch=batch: self._stepped(step, batch, chunks))  # type: ignore[misc]
         self._failpoint("before_sinks")
         queryable = 0
         refused: list[DeadLetter] = []
@@ -178,18 +200,13 @@ class Engine:
                 self._watch.recovered(name)
                 return result
 
-    def _bounded(self, batch: Batch, chunks: Sequence[Chunk]) -> Batch:
-        """Contexts that no audit record can hold are dead letters before any sink has them, as changes are on the path."""
-        marks = batch.transactions
-        rows = marks.select(validate.context_too_large(self._limits.audit)).to_series().arg_true().to_list()
-        if not rows:
+    def _stepped(self, step: Step, batch: Batch, chunks: Sequence[Chunk]) -> Batch:
+        batch, failed = self._patiently(step.name, lambda: step(batch))
+        if not failed:
             return batch
-        detail = "the context as JSON is larger than the audit topic takes"
-        letters = [
-            _letter(chunks, marks.select("topic", "partition", "offset").row(row), Stage.VALIDATE, Reason.TOO_LARGE, detail)
-            for row in rows
-        ]
-        return replace(_without(batch, set(), set(rows)), dead_letters=(*batch.dead_letters, *letters))
+        places = batch.changes.select("topic", "partition", "offset")
+        letters = [_letter(chunks, places.row(one.row), one.stage, one.reason, one.detail) for one in failed]
+        return replace(_without(batch, {one.row for one in failed}, set()), dead_letters=(*batch.dead_letters, *letters))
 
     # --- sinks that refuse rows
 
@@ -245,7 +262,11 @@ class Engine:
     # --- floods
 
     def _check_flood(self, letters: Sequence[DeadLetter], total: int, sent_back: frozenset[Coordinates]) -> None:
-        fresh = [letter for letter in letters if (letter.topic, letter.partition, letter.offset) not in sent_back]
+        fresh = [
+            letter
+            for letter in letters
+            if letter.reason not in DECLARED and (letter.topic, letter.partition, letter.offset) not in sent_back
+        ]
         rows, dead = total - len(sent_back), len(fresh)
         if rows < self._flood.rows_min:  # small batches are judged together
             rows, dead = self._window[0] + rows, self._window[1] + dead

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from chronicle.errors import ChronicleError, ConfigError
 
@@ -119,6 +119,34 @@ class Latency:
         yield family
 
 
+class Attributed:
+    """By table: how many changes say who did them. Snapshot rows are nobody's doing and do not count."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], dict[str, int]] = {}
+
+    def add(self, source: str, table: str, attribution: str, rows: int) -> None:
+        """Rows of one table with one attribution."""
+        known = self._counts.setdefault((source, table), {})
+        known[attribution] = known.get(attribution, 0) + rows
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by Prometheus' registry."""
+        by_rung = CounterMetricFamily(
+            "chronicle_attribution", "Changes by what says who did them.", labels=["source", "table", "attribution"]
+        )
+        ratio = GaugeMetricFamily(
+            "chronicle_attributed_ratio", "Share of changes since the start that say who did them.", labels=["source", "table"]
+        )
+        for (source, table), counts in list(self._counts.items()):
+            for attribution, rows in list(counts.items()):
+                by_rung.add_metric([source, table, attribution], rows)
+            said = sum(rows for attribution, rows in counts.items() if attribution not in ("none", "pending"))
+            ratio.add_metric([source, table], said / sum(counts.values()))
+        yield by_rung
+        yield ratio
+
+
 class Gauges:
     """Values that are asked for when Prometheus scrapes."""
 
@@ -168,6 +196,14 @@ class Metrics:
         self.latency = Latency("chronicle_commit_to_queryable_seconds", "Commit in the database to readable in ClickHouse.")
         self.registry.register(self.gauges)
         self.registry.register(self.latency)
+        self.attributed = Attributed()
+        self.registry.register(self.attributed)
+        self._unclassified = Counter(
+            "chronicle_unclassified_values",
+            "Values hidden because the policy does not name their column.",
+            ["table"],
+            registry=self.registry,
+        )
         self._in = Counter("chronicle_records_in", "Records taken from Kafka.", registry=self.registry)
         self._rows = Counter(
             "chronicle_rows",
@@ -197,9 +233,11 @@ class Metrics:
             self._stage.labels(stage).observe(seconds)
         changes = batch.changes
         if len(changes):
-            counted = changes.group_by("source", "schema", "table", "operation").len()
-            for source, schema, table, operation, count in counted.rows():
-                self._rows.labels(source, f"{schema}.{table}", operation, "sunk").inc(count)
+            counted = changes.group_by("source", "schema", "table", "operation", "stub", "attribution").len()
+            for source, schema, table, operation, stub, attribution, count in counted.rows():
+                self._rows.labels(source, f"{schema}.{table}", operation, stub or "sunk").inc(count)
+                if operation != "snapshot":
+                    self.attributed.add(source, f"{schema}.{table}", attribution, count)
             self._observe_latency(changes.filter(pl.col("operation") != "snapshot"), outcome.queryable_us)
         if len(batch.transactions):
             for source, kind, count in batch.transactions.group_by("source", "kind").len().rows():
@@ -209,6 +247,8 @@ class Metrics:
             self._dead.labels(letter.topic, letter.stage.value, letter.reason.value).inc()
         for (topic, rule), count in batch.left_out.items():
             self._rows.labels("", topic, "", rule).inc(count)
+        for table, count in batch.unclassified.items():
+            self._unclassified.labels(table).inc(count)
         for warning in batch.warnings:
             self.warn(warning)
 

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterable
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
@@ -80,6 +81,20 @@ class Registry:
     def check(self) -> None:
         """Ask for something that costs nothing. Raises as `resolve` does."""
         self._get("/subjects")
+
+    def names(self) -> frozenset[str]:
+        """All subjects. Raises as `resolve` does."""
+        return frozenset(self._get("/subjects") or ())
+
+    def latest(self, subject: str) -> tuple[int, str] | None:
+        """Id and text of a subject's newest Avro schema; None: it has none. Raises as `resolve` does."""
+        found = self._get(f"/subjects/{quote(subject, safe='')}/versions/latest")
+        if found is None or found.get("schemaType", "AVRO") != "AVRO":
+            return None
+        text = found["schema"]
+        if found.get("references"):
+            text = self._inlined(text, found["references"], 0)
+        return int(found["id"]), text
 
     def close(self) -> None:
         """Give back the connections."""

@@ -13,7 +13,10 @@ from dataclasses import dataclass
 
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk, Headers, SourceSpec
+from chronicle.policy.file import ALL_CLEAR, Policy
+from chronicle.policy.keyring import EMPTY, KeyRing
 from chronicle.stages.path import Path
+from chronicle.stages.table_plan import Rules, compiled
 
 IDENTITY_KEY = b"chronicle.testing: not a secret."
 """Event ids of a test are not those of any deployment."""
@@ -63,6 +66,7 @@ def run(
     schemas: Mapping[int, str | None] | None = None,
     sources: Sequence[SourceSpec] = (),
     identity_key: bytes = IDENTITY_KEY,
+    policy: Policy = ALL_CLEAR,
     now_us: int = 0,
 ) -> Batch:
     """Take records through the whole pure path.
@@ -72,4 +76,10 @@ def run(
     """
     found = chunks(records)
     names = dict.fromkeys(chunk.topic.partition(".")[0] for chunk in found)
-    return Path(sources or [SourceSpec(name, "") for name in names], identity_key).run(found, schemas or {}, now_us)
+    specs = sources or [SourceSpec(name, "") for name in names]
+    return Path(specs, identity_key, rules(policy, identity_key)).run(found, schemas or {}, now_us)
+
+
+def rules(policy: Policy = ALL_CLEAR, identity_key: bytes = IDENTITY_KEY, ring: KeyRing = EMPTY) -> Rules:
+    """A policy with its keys, as the pure path takes it; secrets of a test protect nothing."""
+    return compiled(policy, ring, identity_key, nonce="0" * 32)

@@ -12,11 +12,14 @@ from chronicle.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
     from chronicle.capture.sources import Source
-    from chronicle.engine import Engine
+    from chronicle.engine import Engine, Step
     from chronicle.model.batch import Batch
     from chronicle.model.chunk import SourceSpec
     from chronicle.observe import Metrics
+    from chronicle.policy.file import Policy
     from chronicle.sinks import Sink
+    from chronicle.stages.table_plan import Rules
+    from chronicle.worker.follower import Follower
     from chronicle.worker.run import Job
     from chronicle.worker.status import Status
 
@@ -92,7 +95,9 @@ def build_engine(
     specs: Sequence[SourceSpec],
     watch: Status,
     *,
+    rules: Rules,
     guards: tuple[Callable[[Batch], None], ...] = (),
+    steps: tuple[Step, ...] = (),
     failpoint: Callable[[str], None] = lambda _name: None,
 ) -> Engine:
     """The engine over the real path, registry and sinks."""
@@ -105,15 +110,33 @@ def build_engine(
 
     limits = Limits(record=settings.worker.record_bytes_max, audit=RECORD_BYTES_MAX)
     return Engine(
-        Path(specs, identity_key(settings), limits),
+        Path(specs, identity_key(settings), rules, limits),
         Registry(settings.registry, watch.stopping),
         sinks(settings),
         watch=watch,
         flood=Flood(settings.worker.dead_letter_share_max, settings.worker.dead_letter_rows_min),
         guards=guards,
         failpoint=failpoint,
-        limits=limits,
+        steps=steps,
     )
+
+
+def rules(settings: Settings) -> Rules:
+    """The policy in force, with its keys.
+
+    Raises:
+        ConfigError: there is none, something in it is wrong, or it needs a key that is not there.
+    """
+    import secrets
+
+    from chronicle.policy_files import read_key_ring, read_policy
+    from chronicle.schema_files import contracts
+    from chronicle.setup import identity_key
+    from chronicle.stages.table_plan import compiled
+
+    policy, ring = read_policy(settings.policy_file), read_key_ring(settings)
+    found = contracts(settings.schemas_dir)
+    return compiled(policy, ring, identity_key(settings), nonce=secrets.token_hex(16), contracts=found)
 
 
 def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = False) -> Job:
@@ -122,6 +145,7 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     Raises:
         ConfigError: the first thing to correct before a start can succeed.
     """
+    from chronicle.worker.attributing import Attributing
     from chronicle.worker.failpoint import Failpoint
     from chronicle.worker.order import PositionGuard
     from chronicle.worker.run import Job
@@ -133,8 +157,12 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     status = Status()
     failpoint = Failpoint(settings.worker.failpoint)
     guard = PositionGuard(accept=settings.worker.accept_gap, warn=metrics.warn)
-    engine = build_engine(settings, specs, status, guards=(guard,), failpoint=failpoint)
-    check(settings)
+    policy = rules(settings)
+    follower = build_follower(settings, specs, policy, status)
+    metrics.registry.register(follower)
+    steps = (Attributing(follower, wait_ms=settings.worker.attribution_wait_ms),)
+    engine = build_engine(settings, specs, status, rules=policy, guards=(guard,), steps=steps, failpoint=failpoint)
+    check(settings, specs, policy.policy)
     kafka = settings.kafka
     return Job(
         kafka=kafka,
@@ -146,16 +174,33 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         sources=read,
         needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic),
         failpoint=failpoint,
+        follower=follower,
         until_drained=until_drained,
     )
 
 
-def check(settings: Settings) -> None:
+def build_follower(settings: Settings, specs: Sequence[SourceSpec], policy: Rules, watch: Status) -> Follower:
+    """What reads the transaction topics of all sources; with a path and a registry of its own, for its own thread."""
+    from chronicle.registry import Registry
+    from chronicle.setup import identity_key
+    from chronicle.stages.path import Path
+    from chronicle.worker.follower import Follower
+    from chronicle.worker.transaction_log import TransactionLog
+
+    return Follower(
+        TransactionLog(settings.kafka, [spec.name for spec in specs]),
+        Path(specs, identity_key(settings), policy),
+        Registry(settings.registry, watch.stopping),
+    )
+
+
+def check(settings: Settings, specs: Sequence[SourceSpec], policy: Policy) -> None:
     """Ask the services what only a start would show. One that is away is not asked: the worker waits for it.
 
     Raises:
-        ConfigError: `chronicle setup` was not run, or a service refuses our credentials.
+        ConfigError: `chronicle setup` was not run, a service refuses our credentials, or the policy does not fit the tables.
     """
+    from chronicle.captured_tables import captured, misfits
     from chronicle.registry import Registry
     from chronicle.sinks import migrations
     from chronicle.sinks.clickhouse_client import connect
@@ -170,5 +215,8 @@ def check(settings: Settings) -> None:
     try:
         with suppress(TransientError):
             registry.check()
+            if wrong := misfits(policy, captured(settings, specs)):
+                told = "; ".join(f"{one.where}: {one.what}" for one in wrong[:5])
+                raise ConfigError(f"correct {policy.name} (see `chronicle policy check`): {told}")
     finally:
         registry.close()

@@ -67,11 +67,14 @@ def at_a_terminal(*words: str, columns: int, environment: Mapping[str, str], int
 
 def commands() -> Iterator[tuple[str, Any]]:
     """Every command by its words; groups too."""
-    for name in cli.GROUPS:
-        command = cli._load(name)
-        yield name, command
+
+    def below(words: str, command: Any) -> Iterator[tuple[str, Any]]:
+        yield words, command
         for sub, each in getattr(command, "commands", {}).items():
-            yield f"{name} {sub}", each
+            yield from below(f"{words} {sub}", each)
+
+    for name in cli.GROUPS:
+        yield from below(name, cli._load(name))
 
 
 def test_every_help_ends_with_an_example_that_can_be_typed() -> None:
@@ -85,7 +88,7 @@ def test_every_help_ends_with_an_example_that_can_be_typed() -> None:
         typed = shlex.split(typed[1].strip("$()")) if typed[0] == "eval" else typed
         assert typed.pop(0) == "chronicle"
         assert " ".join(typed).startswith(words), epilog
-        name = next(name for name in (" ".join(typed[:2]), typed[0]) if name in leaves)
+        name = next(name for name in (" ".join(typed[:3]), " ".join(typed[:2]), typed[0]) if name in leaves)
         leaves[name].make_context(name, typed[len(name.split()) :])  # a usage error if a word is wrong
         seen += 1
     assert seen > 20

@@ -27,6 +27,9 @@ name = "bench"
 """
 
 
+CLEAR_POLICY = Path(__file__).parent.parent / "data" / "clear.policy.toml"
+
+
 class Site:
     """Settings, and their environment for a worker process. `source` is the only source."""
 
@@ -45,6 +48,7 @@ class Site:
             connect=Connect(url=stack.connect_url, directory=directory / "connectors"),
             worker=Worker(group=self.source),
             identity_key_file=directory / "identity.key",
+            policy_file=CLEAR_POLICY,
         )
 
     @property

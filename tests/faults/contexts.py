@@ -45,9 +45,12 @@ class Contexts:
 
 
 def shown(document: Any) -> str:
-    """A context (as an object or as JSON text) as the trail has to show it: secrets filtered at any depth, keys sorted."""
-    value = json.loads(document) if isinstance(document, str | bytes) else document
-    return json.dumps(_filtered(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """A context (as an object or as JSON text) as the trail has to show it: secrets filtered at any depth, keys sorted, an
+    actor as an object, and what has no field of its own as tags."""
+    value = _filtered(json.loads(document) if isinstance(document, str | bytes) else document)
+    said = {"actor": {"id": value["actor"]}, "reason": value.get("reason"), "request_id": value["request"]}
+    said["tags"] = {name: one for name, one in value.items() if name not in ("actor", "reason", "request")}
+    return json.dumps({n: v for n, v in said.items() if v}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def _filtered(value: Any) -> Any:

@@ -41,6 +41,7 @@ def free_port() -> int:
 def environment(settings: Settings) -> dict[str, str]:
     """The settings that a test changes, as variables for a process of its own."""
     values = {
+        "POLICY_FILE": str(settings.policy_file),
         "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
         "KAFKA__AUDIT_TOPIC": settings.kafka.audit_topic,
         "KAFKA__DEAD_LETTER_TOPIC": settings.kafka.dead_letter_topic,

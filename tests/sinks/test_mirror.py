@@ -176,6 +176,28 @@ def test_an_incompatible_type_takes_a_column_of_its_own_and_no_row_is_lost(custo
     assert customers.rows("id, v, v__string") == [(1, 5, None), (2, None, "five"), (3, 6, None), (4, None, "six")]
 
 
+def test_values_written_in_another_way_take_a_column_of_their_own(customers: Mirror) -> None:
+    """Clear texts and tokens never stand in one column, and each way finds its own column again."""
+    customers.write((ID, MirrorColumn("email", "Nullable(String)")), {"id": 1, "email": "a@x"}, email=pl.String)
+    customers.write(
+        (ID, MirrorColumn("email", "Nullable(String)", how="token people")), {"id": 2, "email": "t1.a"}, email=pl.String
+    )
+    customers.write((ID, MirrorColumn("email", "Nullable(String)")), {"id": 3, "email": "b@x"}, email=pl.String)
+    customers.write(
+        (ID, MirrorColumn("email", "Nullable(String)", how="token people")), {"id": 4, "email": "t1.b"}, email=pl.String
+    )
+    assert customers.rows("id, email, email__token_people") == [
+        *((1, "a@x", None), (2, None, "t1.a"), (3, "b@x", None), (4, None, "t1.b")),
+    ]
+
+
+def test_a_key_written_in_another_way_makes_a_new_generation_without_the_old_rows(customers: Mirror) -> None:
+    """A clear key is never copied beside tokens."""
+    customers.write((MirrorColumn("id", "String", key=True),), {"id": "ann"}, id=pl.String)
+    customers.write((MirrorColumn("id", "String", key=True, how="token default"),), {"id": "t1.x"}, id=pl.String)
+    assert customers.rows("id") == [("t1.x",)]
+
+
 def test_a_changed_primary_key_makes_a_new_generation_with_the_rows_there_were(customers: Mirror) -> None:
     """The view moves to it; rows that still come with the old key do not fail."""
     old = (ID, MirrorColumn("tenant", "Nullable(Int32)"), MirrorColumn("name", "Nullable(String)"))

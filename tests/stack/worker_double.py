@@ -25,6 +25,16 @@ from chronicle.worker.status import Status
 from chronicle.worker.topics import Broker
 
 
+class NoFollower:
+    """Nobody asks who did what here."""
+
+    def need_from(self, timestamp_ms: int) -> None:
+        """Nothing is read."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 class EveryRecordIsAChange:
     """A path without a codec: one change a record, only its coordinates filled in."""
 
@@ -85,6 +95,7 @@ def main() -> None:
         sources=settings.worker.sources,
         needed_topics=(settings.kafka.retry_topic,),
         failpoint=failpoint,
+        follower=NoFollower(),
         until_drained="--until-drained" in sys.argv,
     )
     code = run(job)

@@ -56,7 +56,7 @@ def test_contexts_are_read_sanitized_or_refused() -> None:
     )
     assert batch.rows() == 7
     assert batch.transactions.select("transaction_id", "kind", "context", "rung").rows() == [
-        ("7", "context", '{"actor":{"name":"ada","password":"[FILTERED]"},"reason":"r"}', "message")
+        ("7", "context", '{"actor":{"name":"ada"},"reason":"r","tags":{"actor":{"password":"[FILTERED]"}}}', "message")
     ]
     assert batch.left_out == {("shop.transaction", "message"): 2, ("shop.transaction", "heartbeat"): 1}
     assert [letter.reason for letter in batch.dead_letters] == [Reason.NOT_DECODABLE] * 3
@@ -87,6 +87,6 @@ def test_a_context_row_that_was_not_routed_is_a_context_all_the_same() -> None:
     batch = run([table.change("c", after=row), table.change("d", before=row, lsn=200)], schemas=table.schemas, sources=[SHOP])
     assert len(batch.changes) == 0
     assert batch.transactions.select("kind", "context", "rung", "transaction_id").rows() == [
-        ("context", '{"actor":"ada","reason":"r","token":"[FILTERED]"}', "table", "7")
+        ("context", '{"actor":{"id":"ada"},"reason":"r","tags":{"token":"[FILTERED]"}}', "table", "7")
     ]
     assert batch.left_out == {(table.topic, "message"): 1}

@@ -262,8 +262,8 @@ def test_contexts_stand_in_their_transaction() -> None:
     batch = golden("captured_postgres", SourceSpec("b_shop", "postgresql"))
     contexts = batch.transactions.filter(pl.col("kind") == "context")
     assert contexts.select("rung", "context").rows() == [
-        ("message", '{"actor":"ada","reason":"test"}'),
-        ("table", '{"actor":"carol"}'),
+        ("message", '{"actor":{"id":"ada"},"reason":"test"}'),
+        ("table", '{"actor":{"id":"carol"}}'),
     ]
     for id_ in contexts["transaction_id"]:
         kinds = batch.transactions.filter(pl.col("transaction_id") == id_)["kind"].to_list()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,13 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 
-from chronicle.engine import Engine, Flood
+from chronicle.engine import Engine, Failed, Flood
 from chronicle.errors import Interrupted, SinkRejected, StopWorker, TransientError
 from chronicle.model.batch import Batch, MirrorColumn, TableRows
 from chronicle.model.chunk import Chunk
 from chronicle.model.columns import CHANGES, TRANSACTIONS
-from chronicle.model.dead_letters import DeadLetter, Limits, Reason, Stage
-from chronicle.stages.validate import MARGIN_BYTES
+from chronicle.model.dead_letters import DeadLetter, Reason, Stage
 
 TOPIC = "shop.public.t"
 
@@ -187,24 +185,23 @@ def test_a_row_that_an_earlier_sink_holds_is_never_a_dead_letter() -> None:
     assert one.letters == two.letters == {}
 
 
-def test_a_context_that_no_audit_record_can_hold_is_a_dead_letter_before_any_sink() -> None:
-    """Its neighbours go through; it counts as one record."""
+def test_a_row_that_a_step_refuses_is_a_dead_letter_before_any_sink() -> None:
+    """With its bytes; what the step adds is on its neighbours."""
 
-    class Contexts(ByFirstByte):
-        def run(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:
-            batch = super().run(chunks, schemas, now_us)
-            text = pl.Series("context", ['{"v":"x"}', json.dumps({"v": "x" * 900}), '{"v":"x"}'])
-            rows = batch.transactions.with_columns(text, kind=pl.lit("context"), transaction_id=pl.lit("5"))
-            return replace(batch, transactions=rows)
+    class Labels:
+        name = "labels"
+
+        def __call__(self, batch: Batch) -> tuple[Batch, list[Failed]]:
+            marked = batch.changes.with_columns(pl.lit("seen").alias("reason"))
+            return replace(batch, changes=marked), [Failed(1, Stage.PROCESS, Reason.PROCESSOR_FAILED, "p: ValueError")]
 
     one, two = Sink("one"), Sink("two")
-    limits = Limits(audit=MARGIN_BYTES + 500)
-    outcome = engine(one, two, path=Contexts(), limits=limits).process([chunk([b"m", b"m", b"m", b"c", b"bad"])])
-    assert outcome.batch.rows() == outcome.rows == 5
-    for sink in (one, two):
-        assert (sink.marks, sink.changes, set(sink.letters)) == ({0, 2}, {3}, {1, 4})
-    letter = one.letters[1]
-    assert (letter.stage, letter.reason, letter.key) == (Stage.VALIDATE, Reason.TOO_LARGE, b"key1")
+    outcome = engine(one, two, steps=[Labels()]).process([chunk([b"c", b"c", b"c"])])
+    assert outcome.batch.rows() == outcome.rows == 3
+    assert outcome.batch.changes["reason"].to_list() == ["seen", "seen"]
+    assert one.changes == two.changes == {0, 2}
+    assert one.letters[1].reason is Reason.PROCESSOR_FAILED and one.letters[1].key == b"key1"
+    assert "labels" in outcome.stages_s
 
 
 def test_a_sink_that_refuses_most_rows_stops_the_worker() -> None:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2] / "pipeline" / "chronicle"
 RANK = {
     "errors": 0,
     "model": 1,
+    "attribution": 1,
     "policy": 2,
     "codec": 2,
     "stages": 3,
@@ -25,6 +26,9 @@ RANK = {
     "trail": 6,
     "sinks": 6,
     "registry": 6,
+    "policy_files": 6,
+    "schema_files": 7,
+    "captured_tables": 7,
     "setup": 7,
     "dead_letters": 7,
     "wiring": 8,

@@ -13,6 +13,7 @@ from chronicle.model.columns import TRANSACTIONS, empty
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
 from chronicle.stages.identify import Processing
 from chronicle.stages.path import Path
+from chronicle.testing import rules
 
 VALUE = "ada@example.com"
 
@@ -69,7 +70,7 @@ def test_what_carries_records_shows_none_of_them() -> None:
 def test_the_identity_key_is_in_no_repr() -> None:
     """Whoever has it can guess keys back from event ids."""
     key = VALUE.encode()
-    assert VALUE not in repr(Processing(key, 1)) + repr(Path([SourceSpec("shop", "postgresql")], key))
+    assert VALUE not in repr(Processing(key, 1)) + repr(Path([SourceSpec("shop", "postgresql")], key, rules(identity_key=key)))
 
 
 def test_a_letter_from_nowhere_is_never_chosen() -> None:

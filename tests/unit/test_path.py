@@ -18,7 +18,7 @@ from chronicle.model.columns import CHANGES, TRANSACTIONS
 from chronicle.model.dead_letters import LIMITS, Limits, Reason, Stage
 from chronicle.stages.path import Path
 from chronicle.stages.validate import MARGIN_BYTES
-from chronicle.testing import IDENTITY_KEY, Record, chunks, run
+from chronicle.testing import IDENTITY_KEY, Record, chunks, rules, run
 from tests.unit.envelopes import ENVELOPE, Table, recorded
 
 NULLABLE = ["null", "string"]
@@ -143,7 +143,7 @@ def test_a_bad_record_leaves_alone(bad: Record, reason: Reason, stage: Stage) ->
 
 
 def limited(records: Sequence[Record], **limits: int) -> Batch:
-    return Path(SOURCES, IDENTITY_KEY, Limits(**limits)).run(chunks(records), SCHEMAS, 1)
+    return Path(SOURCES, IDENTITY_KEY, rules(), Limits(**limits)).run(chunks(records), SCHEMAS, 1)
 
 
 def test_a_record_above_the_limit_is_too_large_whatever_is_in_it() -> None:
@@ -221,7 +221,7 @@ def test_a_table_without_a_key_needs_none() -> None:
 def test_the_verdict_on_a_null_key_does_not_depend_on_earlier_batches(keyless: frozenset[str] | None, letters: int) -> None:
     """After a kill the same record stands in another batch of another process: it must not become the other thing."""
     source = SourceSpec("shop", "postgresql", full_identity=None, keyless=keyless)
-    fresh, used = Path([source], IDENTITY_KEY), Path([source], IDENTITY_KEY)
+    fresh, used = Path([source], IDENTITY_KEY, rules()), Path([source], IDENTITY_KEY, rules())
     used.run(chunks([as_json()]), {}, 1)
     verdicts = [path.run(chunks([as_json(key=None)]), {}, 1) for path in (fresh, used)]
     assert [len(batch.dead_letters) for batch in verdicts] == [letters, letters]
@@ -230,7 +230,7 @@ def test_the_verdict_on_a_null_key_does_not_depend_on_earlier_batches(keyless: f
 def test_a_topic_of_no_source_asks_for_no_schema() -> None:
     """The registry is waited for: a foreign record must not hold the batch up."""
     foreign = chunks([replaced(created(1), topic="elsewhere.public.t")])
-    assert Path([SHOP], IDENTITY_KEY).schema_ids(foreign) == frozenset()
+    assert Path([SHOP], IDENTITY_KEY, rules()).schema_ids(foreign) == frozenset()
 
 
 def test_a_truncate_needs_no_key_and_has_no_mirror_row() -> None:
@@ -282,8 +282,8 @@ def core(batches: Sequence[Batch]) -> list[dict[str, Any]]:
 def test_the_same_records_in_any_batches_are_the_same_changes(name: str, cuts: list[int]) -> None:
     """Ids, images, positions: nothing depends on where a batch ends, or on what else was in it."""
     data = recorded(name)
-    whole = Path(SOURCES, IDENTITY_KEY).run(chunks(data.records), data.schemas, 1)
-    path = Path(SOURCES, IDENTITY_KEY)
+    whole = Path(SOURCES, IDENTITY_KEY, rules()).run(chunks(data.records), data.schemas, 1)
+    path = Path(SOURCES, IDENTITY_KEY, rules())
     bounds = sorted({0, len(data.records), *(cut for cut in cuts if cut < len(data.records))})
     parts = [path.run(chunks(data.records[lo:hi]), data.schemas, 2) for lo, hi in pairwise(bounds)]
     assert core(parts) == core([whole])
@@ -396,7 +396,7 @@ def test_schema_ids_are_those_of_keys_and_values() -> None:
         Record("shop.t", None, b"\0\0"),
         Record("shop.t", b"\x01\0\0\0\x09"),
     ]
-    assert Path([SHOP], IDENTITY_KEY).schema_ids(chunks(records)) == {100, 101, 400}
+    assert Path([SHOP], IDENTITY_KEY, rules()).schema_ids(chunks(records)) == {100, 101, 400}
 
 
 def test_a_truncate_alone_in_json_is_a_truncate() -> None:

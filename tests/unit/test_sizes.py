@@ -45,22 +45,3 @@ def test_no_changes_record_is_larger_than_its_bound(
     lists = NameLists((tuple(names * by),), np.zeros(1, np.int64))
     (bound,) = validate.audit_bytes(frame.rename({"transaction_id": "transaction"}), (lists, lists))
     assert len(text) <= bound + FIXED_BYTES
-
-
-@settings(deadline=None)
-@given(WORDS, WORDS, st.integers(1, 50))
-def test_no_contexts_record_is_larger_than_its_bound(value: str, transaction: str, by: int) -> None:
-    """It passes under a limit only if its record fits, key included."""
-    context = batches.context("shop", transaction * by, 2, json.dumps({"v": value * by}))
-    frame = batches.transactions([context])
-    records = audit.contexts(frame, partitions=1, version="1")
-    size = len(records.values[0]) + len(records.keys[0])
-    refused = frame.select(validate.context_too_large(size - FIXED_BYTES + validate.MARGIN_BYTES - 1)).to_series()
-    assert refused.to_list() == [True]
-
-
-def test_only_contexts_are_bounded_as_contexts() -> None:
-    """BEGIN and END are not written to the audit topic."""
-    rows = [batches.transaction_record("shop", "5" * 99, 1, "begin"), batches.context("shop", "5" * 99, 2)]
-    bounded = batches.transactions(rows).select(validate.context_too_large(validate.MARGIN_BYTES + 99))
-    assert bounded.to_series().to_list() == [False, True]

@@ -7,6 +7,7 @@ import pytest
 from chronicle.model.chunk import Chunk, Headers, SourceSpec
 from chronicle.model.dead_letters import Reason
 from chronicle.stages.path import Path
+from chronicle.testing import rules
 from chronicle.worker.replay import restore
 
 RETRY = "chronicle.retry"
@@ -57,7 +58,7 @@ def test_a_foreign_record_in_the_retry_topic_is_one_dead_letter(name: str, text:
     full = f"chronicle.original.{name}"
     headers = tuple((each, text if each == full else value) for each, value in origin("shop.a.b", 2, 41))
     chunks, _ = restore([chunk(headers)], RETRY)
-    batch = Path([SourceSpec("shop", "postgresql")], b"k").run(chunks, {}, 1)
+    batch = Path([SourceSpec("shop", "postgresql")], b"k", rules()).run(chunks, {}, 1)
     assert [letter.reason for letter in batch.dead_letters] == [Reason.UNKNOWN_SOURCE]
 
 

@@ -19,6 +19,10 @@ GROUPS: dict[str, tuple[str, str]] = {
     "history": ("history", "What happened to one row, from what to what."),
     "changes": ("changes", "Find changes by table, operation, column, transaction, time."),
     "sql": ("sql", "Ask ClickHouse anything, read-only."),
+    "schemas": ("schemas", "Contracts of captured tables: pull, check, diff, history."),
+    "attribution": ("attribution", "Who did it: how much of the trail says so."),
+    "decrypt": ("decrypt", "A change with its encrypted columns in clear, for those who hold the key."),
+    "policy": ("policy", "What may be seen: propose, check and show the policy; its keys."),
     "dead-letters": ("dead_letters", "Records that could not be processed: list, show, replay."),
 }
 """Command → (module in this package, one line of help). A module exports `app`, or a function of the command's name."""

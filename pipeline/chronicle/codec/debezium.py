@@ -10,18 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 import numpy as np
 import polars as pl
 
 from chronicle.codec import diff, types
-from chronicle.codec.flat import Flat, after, before, column, row_columns
+from chronicle.codec.flat import WRITTEN, Flat, after, before, column, row_columns
+from chronicle.codec.meaning import Make
 from chronicle.codec.schema import Column, WriterSchema
 from chronicle.codec.times import from_millis
 from chronicle.codec.unavailable import is_placeholder
 from chronicle.model.chunk import SourceSpec
 
+NOTHING: Mapping[str, pl.Expr] = {}
+NO_MAKES: Mapping[str, Make] = {}
 OPERATIONS: Mapping[str, str] = {"r": "snapshot", "c": "create", "u": "update", "d": "delete", "t": "truncate"}
+
+
+class Written(Protocol):
+    """How a column's values are written in images, when not as they are (`stages.treatments.Treated`)."""
+
+    @property
+    def text(self) -> Make | None:
+        """What stands for a value, null staying null; None: the column is left out."""
+
+    @property
+    def raw(self) -> bool:
+        """Whether that is JSON text already."""
 
 
 class Family(StrEnum):
@@ -75,7 +91,10 @@ class Extract:
     """In the order and with the dtypes of `core_schema(family)`. `before` and `after` hold text for every row: it is
     nothing where `has_before`, `has_after` is false."""
     trust: Trust
-    changed: diff.NameLists
+    both: pl.Series
+    """Updates of which the old row and the new one are here."""
+    differs: diff.Flags
+    """Rows × the plan's `diffed` columns: true where an update changed the column."""
     unavailable: diff.NameLists
     missing: Mapping[str, pl.Series]
     """Columns with an unavailable value somewhere in the group: true where it is."""
@@ -125,6 +144,10 @@ def core_schema(family: Family) -> dict[str, pl.DataType]:
     return {**_MADE, **{name: dtype for name, (_, dtype) in taken.items()}}
 
 
+OP_AT = list(core_schema(Family.POSTGRES)).index("op")
+"""Place of `op` in `Extract.core`, in every family."""
+
+
 def completed(core: pl.DataFrame) -> pl.DataFrame:
     """The cores of many groups, with trust_updates and trust_deletes beside them, made whole in one pass: images only
     where there is a row, `before_known`, and the times `committed_us` and `captured_us`."""
@@ -150,11 +173,16 @@ class Plan:
         spec: SourceSpec,
         trust: Trust,
         *,
-        filtered: Mapping[str, str],
+        written: Mapping[str, Written],
+        once: Mapping[str, Make] = NO_MAKES,
+        only_changed: bool = False,
+        bare_deletes: bool = False,
         extras: Sequence[pl.Expr] = (),
     ) -> None:
-        """`filtered`: columns whose values never leave, and the constant that stands for them in `before` and `after`.
-        `extras`: more expressions over the flat columns (`codec.flat`), with names of their own.
+        """`written`: columns whose values do not leave as they are; of those in `once` it is made once for a group and then
+        read by everyone (`codec.flat.WRITTEN`). `only_changed`: the images of an update hold its key and
+        what it changed; `bare_deletes`: that of a delete its key. `extras`: more expressions over the flat columns
+        (`codec.flat`), with names of their own.
 
         Raises:
             ValueError: the schema is no envelope of a known connector.
@@ -164,13 +192,15 @@ class Plan:
             raise ValueError("no envelope of a known connector")
         self.family = family
         self._trust = trust
-        self._filtered = filtered
+        self._written, self._once = written, dict(once)
+        self._only_changed = only_changed
+        self._deletes_whole = trust.deletes and not bare_deletes
         self._fields = tuple({**_FIELDS, **_OF_FAMILY[family]}.values())
         old, new = row_columns(schema, "before"), row_columns(schema, "after")
         self._before, self._after = old, new
         self._keys = tuple(column for column in old if column.name in set(key_names))
         both = {column.name for column in old} & {column.name for column in new}
-        self._diffed = tuple(column.name for column in new if column.name in both) if trust.updates else ()
+        self.diffed = tuple(column.name for column in new if column.name in both) if trust.updates else ()
         self._doubtful = family is Family.POSTGRES and trust is FULL
         # with REPLICA IDENTITY FULL the database sends every value
         self._tests = _placeholder_tests(new, spec) if family is Family.POSTGRES and trust is not FULL else {}
@@ -181,7 +211,7 @@ class Plan:
             ((pl.col("op") == "u") & given & now).fill_null(False).alias("both"),
             *([((pl.col("op") == "u") & ~given).any().alias("doubted")] if self._doubtful else []),
             *([pl.any_horizontal(self._tests.values()).any().alias("missing")] if self._tests else []),
-            *(before(name).ne_missing(after(name)).alias(f"~{name}") for name in self._diffed),
+            *(before(name).ne_missing(after(name)).alias(f"~{name}") for name in self.diffed),
             *extras,
         ]
         self._row_text = self._text(new, pl.col).alias("text")
@@ -189,24 +219,27 @@ class Plan:
 
     def run(self, group: Flat) -> Extract:
         """`group`: what a decoder made of the records, laid flat."""
+        group = group.with_written(self._once)
         table = group.table
         out = iter(table.select(self._exprs).get_columns())
         given, now, both = next(out), next(out), next(out)
         doubted = self._doubtful and bool(next(out)[0])
         some_missing = bool(self._tests) and bool(next(out)[0])
-        differs = [next(out) for _ in self._diffed]
+        differs = [next(out) for _ in self.diffed]
         missing = self._missing(table) if some_missing else {}
         rows = len(both)
+        marks = self._marks(differs, both, missing)
+        absent = self._absent(marks, both, missing)
         core = [
-            *(self._without(table, missing) if missing else self._images(group)),
+            *(self._without(table, absent) if absent else self._images(group)),
             given,
             now,
             *(column(group, name, dtype) for name, dtype in self._fields),
         ]
-        absent = (
+        unsent = (
             diff.name_lists(list(missing), diff.matrix(list(missing.values()), rows)) if missing else diff.none_marked(rows)
         )
-        return Extract(core, self._trust, self._changed(differs, both, missing), absent, missing, list(out), doubted)
+        return Extract(core, self._trust, both, marks, unsent, missing, list(out), doubted)
 
     def _images(self, group: Flat) -> list[pl.Series]:
         """Texts of the old and the new rows; of both in one pass where the old ones are wanted whole."""
@@ -214,7 +247,7 @@ class Plan:
         if not self._after:  # no record has a row at all: nothing that an expression could take its length from
             nothing = pl.Series([None], dtype=pl.String).new_from_index(0, rows)
             return [nothing, nothing]
-        if self._trust is FULL and group.rows is not None:
+        if self._trust is FULL and self._deletes_whole and group.rows is not None:
             text = group.rows.select(self._row_text).to_series()
             return [text.slice(0, rows), text.slice(rows, rows)]
         return group.table.select(self._texts).get_columns()
@@ -223,42 +256,55 @@ class Plan:
         found = table.select(test.alias(name) for name, test in self._tests.items())
         return {column.name: column for column in found.iter_columns() if column.any()}
 
-    def _without(self, table: pl.DataFrame, missing: Mapping[str, pl.Series]) -> list[pl.Series]:
-        """The images, each row without the columns whose value was not sent."""
-        marked = table.with_columns(series.alias(f"?{name}") for name, series in missing.items())
-        absent = {column.name: pl.col(f"?{column.name}") for column in self._after if column.name in missing}
-        row = pl.col("after")
-        replaced = self._replaced(self._after, row.struct.field)
-        new = types.image(row, self._after, replaced=replaced, unavailable=absent)
-        return marked.select(self._old(before).alias("before"), new.alias("after")).get_columns()
+    def _without(self, table: pl.DataFrame, absent: Mapping[str, pl.Series]) -> list[pl.Series]:
+        """The images, each row without the columns that are absent in it."""
+        marked = table.with_columns(series.alias(f"?{name}") for name, series in absent.items())
+        masks = {name: pl.col(f"?{name}") for name in absent}
+        old = self._old(before, masks if self._only_changed else {})
+        return marked.select(old.alias("before"), self._text(self._after, after, masks).alias("after")).get_columns()
 
-    def _changed(self, differs: list[pl.Series], both: pl.Series, missing: Mapping[str, pl.Series]) -> diff.NameLists:
-        if not self._diffed or not both.any():
-            return diff.none_marked(len(both))
+    def _marks(self, differs: list[pl.Series], both: pl.Series, missing: Mapping[str, pl.Series]) -> diff.Flags:
+        if not self.diffed or not both.any():
+            return np.zeros((len(both), len(self.diffed)), np.bool_)
         marks = diff.matrix(differs, len(both))
         marks &= both.to_numpy()[:, np.newaxis]
         for name, absent in missing.items():  # a value that was not sent has not changed
-            if name in self._diffed:
-                marks[:, self._diffed.index(name)] &= ~absent.to_numpy()
-        return diff.name_lists(self._diffed, marks)
+            if name in self.diffed:
+                marks[:, self.diffed.index(name)] &= ~absent.to_numpy()
+        return marks
 
-    def _old(self, value: Callable[[str], pl.Expr]) -> pl.Expr:
+    def _absent(self, marks: diff.Flags, both: pl.Series, missing: Mapping[str, pl.Series]) -> Mapping[str, pl.Series]:
+        """By column: the rows whose images are to be without it."""
+        if not self._only_changed or not both.any():
+            return missing
+        keys, updated = {column.name for column in self._keys}, both.to_numpy()
+        same = {name: pl.Series(updated & ~marks[:, index]) for index, name in enumerate(self.diffed) if name not in keys}
+        return {**same, **{name: one | same[name] if name in same else one for name, one in missing.items()}}
+
+    def _old(self, value: Callable[[str], pl.Expr], absent: Mapping[str, pl.Expr] = NOTHING) -> pl.Expr:
         """The old row, as far as it is trusted."""
-        if self._trust.deletes:
-            return self._text(self._before, value)
+        if self._deletes_whole:
+            return self._text(self._before, value, absent)
         key = self._text(self._keys, value) if self._keys else pl.lit(None, pl.String)
         if not self._trust.updates:
             return key
-        return pl.when(pl.col("op") == "d").then(key).otherwise(self._text(self._before, value))
+        return pl.when(pl.col("op") == "d").then(key).otherwise(self._text(self._before, value, absent))
 
-    def _text(self, columns: Sequence[Column], value: Callable[[str], pl.Expr]) -> pl.Expr:
+    def _text(
+        self, columns: Sequence[Column], value: Callable[[str], pl.Expr], absent: Mapping[str, pl.Expr] = NOTHING
+    ) -> pl.Expr:
         """Canonical JSON of a row out of flat columns."""
-        fields = [(column, value(column.name)) for column in sorted(columns, key=lambda one: one.name)]
-        return types.object_text(fields, replaced=self._replaced(columns, value))
-
-    def _replaced(self, columns: Sequence[Column], value: Callable[[str], pl.Expr]) -> dict[str, pl.Expr]:
-        marks = {column.name: self._filtered[column.name] for column in columns if column.name in self._filtered}
-        return {name: pl.when(value(name).is_not_null()).then(pl.lit(mark)) for name, mark in marks.items()}
+        makes = {name: one.text for name, one in self._written.items()}
+        kept = [column for column in columns if column.name not in makes or makes[column.name] is not None]
+        fields = [(column, value(column.name)) for column in sorted(kept, key=lambda one: one.name)]
+        here = {column.name for column in columns}
+        replaced = {
+            name: value(WRITTEN + name) if name in self._once else make(value(name))
+            for name, make in makes.items()
+            if make is not None and name in here
+        }
+        raw = [name for name, one in self._written.items() if one.raw]
+        return types.object_text(fields, replaced=replaced, raw=raw, unavailable=absent)
 
 
 def _given(block: str, columns: Sequence[Column]) -> pl.Expr:

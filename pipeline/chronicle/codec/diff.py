@@ -39,6 +39,10 @@ class NameLists:
         """One list a row."""
         return gather(name, self.lists, self.of_row)
 
+    def at(self, keep: Flags) -> NameLists:
+        """Of the rows that are marked."""
+        return NameLists(self.lists, self.of_row[keep])
+
 
 def none_marked(rows: int) -> NameLists:
     """No name in any of `rows` rows."""

@@ -12,10 +12,13 @@ from functools import lru_cache
 
 import polars as pl
 
+from chronicle.codec.meaning import Make
 from chronicle.codec.schema import Column, WriterSchema
 
 BLOCKS: Mapping[str, str] = {"before": "b:", "after": "a:", "source": "s:", "transaction": "t:"}
 """Block → prefix of its fields. Top-level fields keep their names, which hold no colon."""
+WRITTEN = "\0"
+"""Before the name of a column of a row: what stands for its values. No database has such a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,17 @@ class Flat:
     are no records: null throughout in JSON without a schema, as for truncates."""
     names: frozenset[str]
     """Of `table`'s columns."""
+
+    def with_written(self, makes: Mapping[str, Make]) -> Flat:
+        """With what stands for the values of these columns, made once for old and new rows: columns `WRITTEN` + name."""
+        if not makes or self.rows is None:
+            return self
+        written = self.rows.select(make(pl.col(name)).alias(WRITTEN + name) for name, make in makes.items())
+        count = len(self.table)
+        old, new = written.slice(0, count), written.slice(count, count)
+        old.columns, new.columns = ([BLOCKS[block] + name for name in written.columns] for block in ("before", "after"))
+        table = pl.concat([self.table, old, new], how="horizontal")
+        return Flat(table, pl.concat([self.rows, written], how="horizontal"), self.names)
 
 
 @dataclass(frozen=True, slots=True)

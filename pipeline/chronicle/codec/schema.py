@@ -77,6 +77,8 @@ def _connect_column(name: str, schema: Any) -> Column:
     match schema["type"]:
         case "struct":
             fields = tuple(_connect_column(str(one["field"]), one) for one in schema.get("fields", ()))
+            if any(not one.name for one in fields):
+                raise UnsupportedSchema("a column without a name")
             return struct_column(name, fields, **rest) if fields else text_column(name, rest)
         case "array":
             items = _connect_column("item", schema["items"])

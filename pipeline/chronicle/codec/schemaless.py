@@ -41,6 +41,7 @@ _BLOCKS: Mapping[str, Column] = {
     "data_collections": Column("data_collections", pl.List(_COLLECTION.dtype), items=_COLLECTION),
 }
 
+_ROWS = ("before", "after")
 _read = msgspec.json.Decoder(float_hook=Decimal).decode
 
 
@@ -53,7 +54,9 @@ def infer(values: Sequence[bytes]) -> tuple[WriterSchema, dict[int, str]]:
             record = _read(value)
         except (msgspec.MsgspecError, RecursionError, ArithmeticError):
             record = None
-        if isinstance(record, dict):
+        if isinstance(record, dict) and any("" in one for one in map(record.get, _ROWS) if isinstance(one, dict)):
+            bad[index] = "a column without a name"
+        elif isinstance(record, dict):
             records.append(record)
         else:
             bad[index] = "the value is no JSON object"
@@ -65,8 +68,8 @@ def infer(values: Sequence[bytes]) -> tuple[WriterSchema, dict[int, str]]:
         columns = tuple(_known(name, [record.get(name) for record in records]) for name in names)
     row = row_of(kind, columns)
     if row is not None:  # before and after have one type, whichever of them is null in this batch
-        table = _row([record.get(name) for record in records for name in ("before", "after")])
-        columns = tuple(struct_column(one.name, table) if one.name in ("before", "after") and table else one for one in columns)
+        table = _row([record.get(name) for record in records for name in _ROWS])
+        columns = tuple(struct_column(one.name, table) if one.name in _ROWS and table else one for one in columns)
         row = row_of(kind, columns)
     return WriterSchema(0, f"inferred {columns!r}", kind, "", columns, row, schemaless=True), bad
 
@@ -78,7 +81,7 @@ def _known(name: str, values: list[Any]) -> Column:
     if name == "source":
         fields = tuple(Column(one, _KNOWN.get(one, _TEXT)) for one in _names(values))
         return struct_column(name, fields) if fields else text_column(name, {})
-    if name in ("before", "after"):
+    if name in _ROWS:
         fields = _row(values)
         return struct_column(name, fields) if fields else text_column(name, {})
     return Column(name, _KNOWN[name]) if name in _KNOWN else text_column(name, {})

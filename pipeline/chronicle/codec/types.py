@@ -6,7 +6,7 @@ All functions build Polars expressions; nothing is computed here. Build them onc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -35,9 +35,18 @@ def image(
     return pl.when(row.is_not_null()).then(_object(fields, replaced or {}, unavailable or {}))
 
 
-def object_text(fields: Sequence[tuple[Column, pl.Expr]], *, replaced: Mapping[str, pl.Expr] | None = None) -> pl.Expr:
-    """Canonical JSON text of an object with these members in this order; `replaced` as in `image`."""
-    return _object(fields, replaced or {}, {})
+def object_text(
+    fields: Sequence[tuple[Column, pl.Expr]],
+    *,
+    replaced: Mapping[str, pl.Expr] | None = None,
+    raw: Collection[str] = (),
+    unavailable: Mapping[str, pl.Expr] | None = None,
+) -> pl.Expr:
+    """Canonical JSON text of an object with these members in this order; `replaced` and `unavailable` as in `image`.
+
+    `raw`: members whose replacement is JSON text already.
+    """
+    return _object(fields, replaced or {}, unavailable or {}, raw)
 
 
 def rendered(column: Column, value: pl.Expr) -> pl.Expr:
@@ -98,14 +107,17 @@ class _Alone:
 
 
 def _object(
-    fields: Sequence[tuple[Column, pl.Expr]], replaced: Mapping[str, pl.Expr], unavailable: Mapping[str, pl.Expr]
+    fields: Sequence[tuple[Column, pl.Expr]],
+    replaced: Mapping[str, pl.Expr],
+    unavailable: Mapping[str, pl.Expr],
+    raw_replaced: Collection[str] = (),
 ) -> pl.Expr:
     """JSON object text of these fields in this order."""
     parts: list[Run | _Alone] = []
     for column, value in fields:
         meaning = meaning_of(column)
         there = replaced.get(column.name)
-        raw = meaning.raw and there is None
+        raw = meaning.raw if there is None else column.name in raw_replaced
         member = meaning.text(value) if there is None else there
         if raw or column.name in unavailable:
             text = member.fill_null("null") if raw else _encoded(member)

@@ -27,6 +27,8 @@ from chronicle.dev.latency import Latency, Poller, latencies
 from chronicle.dev.stack import DEFAULT_PARTS, Progress, Stack
 from chronicle.dev.worker_part import Worker
 from chronicle.errors import ChronicleError, ConfigError
+from chronicle.policy.keyring import lacking
+from chronicle.policy_files import add_key, read_key_ring, read_policy
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.trail import changes, letters
 from chronicle.trail.changes import Filters
@@ -130,10 +132,11 @@ def prepare(stack: Stack, steps: Steps) -> None:
 
 def start_pipeline(stack: Stack, settings: Settings, steps: Steps) -> None:
     """Topics and tables, connectors, and a worker that stays."""
-    with steps("set up topics, tables, subjects, identity key") as step:
+    with steps("set up topics, tables, subjects, keys") as step:
         done = setup.run(settings, lambda one: step.detail(f"{one.kind} {one.name} {one.action}"))
         made = sum(one.action != "present" for one in done)
-        step.detail(f"{made} made, {len(done) - made} there")
+        keys = _make_keys(settings)
+        step.detail(f"{made} made, {len(done) - made} there; {keys} keys made for {settings.policy_file}")
     with steps("apply the connectors") as step:
         deployment = Deployment(ConnectClient(settings.connect), settings.kafka, settings.registry, stack.environment)
         sources = load_sources(settings.connect.directory)
@@ -144,6 +147,14 @@ def start_pipeline(stack: Stack, settings: Settings, steps: Steps) -> None:
     with steps("start the worker") as step:
         stack.up([Worker.name], lambda progress: step.detail(f"{progress.step} {progress.detail}".rstrip()))
         step.detail(f"metrics at http://127.0.0.1:{stack.ports.worker}/metrics, log in {stack.log_file(Worker.name)}")
+
+
+def _make_keys(settings: Settings) -> int:
+    """The keys that the policy needs and the key ring lacks; says how many were made."""
+    lacks = lacking(read_policy(settings.policy_file), read_key_ring(settings))
+    for one in lacks:
+        add_key(settings.key_ring_file, one.id or one.purpose.value, one.purpose, datetime.now(UTC))
+    return len(lacks)
 
 
 def run(stack: Stack, settings: Settings, plan: traffic.Plan, steps: Steps) -> Proof:

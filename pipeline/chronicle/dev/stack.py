@@ -335,7 +335,7 @@ class Stack:
 
     def _require_own_directory(self) -> None:
         """`reset` deletes the directory whole, so it must not be somebody's project."""
-        ours = {"lock", "identity.key", "chronicle.toml"}
+        ours = {"lock", "identity.key", "keys.toml", "chronicle.toml"}
         found = {path.name for path in self.directory.iterdir()} if self.directory.exists() else set()
         if "stack.json" not in found and found - ours:
             raise ConfigError(f"choose an empty or new --dir: {self.directory} holds other files, and reset would delete them")
@@ -347,7 +347,8 @@ class Stack:
         write_if_changed(
             self.settings_file,
             "# Written by `chronicle dev up` for this stack; changes are overwritten.\n"
-            f"identity_key_file = {json.dumps(str(self.directory / 'identity.key'))}\n\n"
+            f"identity_key_file = {json.dumps(str(self.directory / 'identity.key'))}\n"
+            f"key_ring_file = {json.dumps(str(self.directory / 'keys.toml'))}\n\n"
             f"[kafka]\nbootstrap_servers = {json.dumps(self.kafka)}\n\n"
             f"[registry]\nurl = {json.dumps(self.registry_url)}\n\n"
             f"[connect]\nurl = {json.dumps(self.connect_url)}\n\n"

@@ -18,6 +18,8 @@ class MirrorColumn:
     clickhouse_type: str
     """With its Nullable(…) where it has one; key columns are never nullable, Array never is (see `TableRows`)."""
     key: bool = False
+    how: str = ""
+    """How the values are written when they are not clear (`token person`): columns of different ways are never mixed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Batch:
     notification, message (a logical message that is no context)."""
     warnings: Sequence[str] = ()
     """Things an operator should read once (names of tables and columns, never values)."""
+    unclassified: Mapping[str, int] = field(default_factory=dict)
+    """Table (source.schema.table) → values hidden because the policy does not name their column."""
 
     def rows(self) -> int:
         """How many input records this batch accounts for: each has exactly one disposition."""

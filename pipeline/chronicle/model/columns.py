@@ -6,6 +6,7 @@ ClickHouse's DDL (`sinks/ddl/*.sql`), the audit record and the documentation fol
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -41,11 +42,28 @@ CHANGES: tuple[ColumnSpec, ...] = (
     ColumnSpec("before_known", pl.Boolean, "Bool", "False when the database did not send the old row whole (replica identity): before holds the key at most."),
     ColumnSpec("changed", pl.List(pl.String), "Array(LowCardinality(String))", "Columns an update changed; empty when before is not known."),
     ColumnSpec("unavailable", pl.List(pl.String), "Array(LowCardinality(String))", "Columns whose value the database did not send (unchanged TOAST)."),
+    ColumnSpec("labels", pl.List(pl.String), "Array(LowCardinality(String))", "Logical operations: the policy's labels and those of processors."),
+    ColumnSpec("violations", pl.List(pl.String), "Array(LowCardinality(String))", "Value rules this row breaks and that only flag: rule:column."),
+    ColumnSpec("stub", pl.String, "LowCardinality(String)", "Why only this line is kept, without images: ignored, filtered, sampled or skipped; empty for a change told whole."),
+    ColumnSpec("policy", pl.String, "LowCardinality(String)", "Hash of the policy this row was written under (table `policies`)."),
     ColumnSpec("epoch", pl.UInt8, "UInt8", "Raised when a slot, binlog or server starts over."),
     ColumnSpec("position_hi", pl.UInt64, "", "Upper half of position, the epoch in its top 8 bits."),
     ColumnSpec("position_lo", pl.UInt64, "UInt128", "Lower half; together `position`: the only order, within one source."),
     ColumnSpec("transaction_id", pl.String, "Nullable(String)", "Postgres: the 32-bit txId, which wraps; MariaDB: the GTID; MySQL: GTID or file and position."),
     ColumnSpec("transaction_order", pl.UInt64, "Nullable(UInt64)", "Debezium's total_order: a hint, not stable over restarts."),
+    ColumnSpec("attribution", pl.String, "LowCardinality(String)", "What says who did it: message, table, comment or row; pending: not known yet; none."),
+    ColumnSpec("actor_id", pl.String, "Nullable(String)", "Who did it."),
+    ColumnSpec("actor_type", pl.String, "LowCardinality(Nullable(String))", "What kind of actor: user, service, …"),
+    ColumnSpec("actor_name", pl.String, "Nullable(String)", "How the actor is shown."),
+    ColumnSpec("request_id", pl.String, "Nullable(String)", "The request in which it was done."),
+    ColumnSpec("reason", pl.String, "Nullable(String)", "Why it was done."),
+    ColumnSpec("ip", pl.String, "Nullable(String)", "From where."),
+    ColumnSpec("session", pl.String, "Nullable(String)", "In which session."),
+    ColumnSpec("tenant", pl.String, "LowCardinality(Nullable(String))", "For whom."),
+    ColumnSpec("tags", pl.String, "Nullable(String)", "What else the application said, as a JSON object."),
+    ColumnSpec("attributed_at", MICROS, "Nullable(DateTime64(6, 'UTC'))", "When the worker knew who did it."),
+    ColumnSpec("enriched", pl.String, "Nullable(String)", "Reference data joined by the policy, as a JSON object."),
+    ColumnSpec("extra", pl.String, "Nullable(String)", "What processors added, as a JSON object."),
     ColumnSpec("topic", pl.String, "LowCardinality(String)", "Raw topic."),
     ColumnSpec("partition", pl.UInt32, "UInt32", "Raw partition."),
     ColumnSpec("offset", pl.UInt64, "UInt64", "Raw offset."),
@@ -55,6 +73,17 @@ CHANGES: tuple[ColumnSpec, ...] = (
     ColumnSpec("received_at", MILLIS, "DateTime64(3, 'UTC')", "Kafka's record time."),
     ColumnSpec("processed_at", MICROS, "DateTime64(6, 'UTC')", "Processed by the worker; the version: the latest processing of a change wins."),
 )
+
+MEANING: Mapping[str, pl.DataType | type[pl.DataType]] = {
+    spec.name: spec.dtype
+    for spec in CHANGES
+    if spec.name
+    in {
+        *("labels", "violations", "stub", "policy", "attribution", "actor_id", "actor_type", "actor_name", "request_id"),
+        *("reason", "ip", "session", "tenant", "tags", "attributed_at", "enriched", "extra"),
+    }
+}
+"""What is added to a change after it is identified: by policy, attribution, reference data and processors."""
 
 TRANSACTIONS: tuple[ColumnSpec, ...] = (
     ColumnSpec("source", pl.String, "LowCardinality(String)", "The source."),

@@ -13,6 +13,8 @@ class Stage(StrEnum):
 
     DECODE = "decode"
     VALIDATE = "validate"
+    SANITIZE = "sanitize"
+    PROCESS = "process"
     SINK = "sink"
 
 
@@ -27,9 +29,17 @@ class Reason(StrEnum):
     NOT_AN_ENVELOPE = "not_an_envelope"  # decodes, but is not a Debezium change
     BAD_ENVELOPE = "bad_envelope"  # an envelope that breaks its contract (no op, create without after …)
     MISSING_KEY = "missing_key"  # no key although its table is not declared keyless
+    CONTRACT_BROKEN = "contract_broken"  # its writer schema breaks the table's contract
+    RULE_BROKEN = "rule_broken"  # a value rule of the policy
+    UNCLASSIFIED = "unclassified"  # a column that the policy does not name, and wants refused
+    PROCESSOR_FAILED = "processor_failed"  # a user's processor raised
     BAD_POSITION = "bad_position"  # source block without a usable position
     VALUE_REFUSED = "value_refused"  # the store refuses a value
     TOO_LARGE = "too_large"  # larger than a record may be, or than its audit record may be
+
+
+DECLARED = frozenset({Reason.CONTRACT_BROKEN, Reason.RULE_BROKEN, Reason.UNCLASSIFIED, Reason.PROCESSOR_FAILED})
+"""Reasons that the operator asked for: however many, they are no sign that something is wrong with the worker."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,10 +146,26 @@ def dead_letters(letters: Sequence[DeadLetter], *, failed_at_us: int, version: s
     )
 
 
-def encoded(table: Any) -> bytes:
-    """The table in Arrow's file format, for ClickHouse's format `Arrow`."""
-    sink = pa.BufferOutputStream()
-    with pa.RecordBatchFileWriter(sink, table.schema) as writer:
+def encoded(table: Any, head: bytes = b"") -> bytes:
+    """`head`, and the table in Arrow's file format, for ClickHouse's format `Arrow`. Copies each column once."""
+    parts = _Parts([head])
+    with pa.PythonFile(parts, "w") as file, pa.RecordBatchFileWriter(file, table.schema) as writer:
         writer.write(table)
-    payload: bytes = sink.getvalue().to_pybytes()
-    return payload
+    return b"".join(parts.buffers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """A file that keeps what is written to it as it is."""
+
+    buffers: list[Any]
+    closed = False
+
+    def write(self, data: Any) -> None:
+        self.buffers.append(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Nothing to close."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+import polars as pl
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from chronicle import config
@@ -72,6 +73,12 @@ def dead_letter_headers(letter: DeadLetter, *, at: str, chronicle_version: str) 
     return [*((name, text.encode()) for name, text in own.items()), *letter.headers]
 
 
+def _told(changes: pl.DataFrame) -> pl.DataFrame:
+    """Without stubs: what the policy leaves out has no audit record."""
+    stubs = changes["stub"] != ""
+    return changes.filter(~stubs) if stubs.any() else changes
+
+
 class KafkaSink:
     """Holds a batch when the broker has confirmed every record of it (idempotent producer, all replicas, `flush() == 0`).
 
@@ -95,7 +102,7 @@ class KafkaSink:
         producer = self._connected()
         partitions = self._kafka.audit_partitions
         try:
-            self._produce_audit(producer, audit.changes(batch.changes, partitions=partitions, version=self._version))
+            self._produce_audit(producer, audit.changes(_told(batch.changes), partitions=partitions, version=self._version))
             self._produce_audit(producer, audit.contexts(batch.transactions, partitions=partitions, version=self._version))
             self._produce_dead_letters(producer, batch.dead_letters)
         except KafkaException as error:
@@ -117,6 +124,7 @@ class KafkaSink:
                 "queue.buffering.max.messages": _QUEUE_MESSAGES_MAX,
                 "queue.buffering.max.kbytes": _QUEUE_KBYTES_MAX,
                 "delivery.report.only.error": True,
+                "on_delivery": self._failed,  # named once: as an argument of each call it costs more
             }
             producer = Producer(settings)
             self._check_partitions(producer)
@@ -139,27 +147,27 @@ class KafkaSink:
             )
 
     def _produce_audit(self, producer: Producer, records: audit.Records) -> None:
-        produce, topic, failed = producer.produce, self._kafka.audit_topic, self._failed
-        if None in records.values:  # would be a tombstone: the topic's compaction then deletes the change it stands for
+        produce, topic = producer.produce, self._kafka.audit_topic
+        if not all(records.values):  # would be a tombstone: the topic's compaction then deletes the change it stands for
             raise AssertionError("an audit record without a value: a bug; nothing was acknowledged")
         # produce(), one by one: produce_batch ignores the partition (fact 45) and is no cheaper
         for key, value, partition in zip(records.keys, records.values, records.partitions, strict=True):
             try:
-                produce(topic, value, key, partition, on_delivery=failed)
+                produce(topic, value, key, partition)
             except BufferError:
                 self._drain(producer)
-                produce(topic, value, key, partition, on_delivery=failed)
+                produce(topic, value, key, partition)
 
     def _produce_dead_letters(self, producer: Producer, letters: Iterable[DeadLetter]) -> None:
         at = datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds")
-        topic, failed = self._kafka.dead_letter_topic, self._failed
+        topic = self._kafka.dead_letter_topic
         for letter in letters:
             headers = dead_letter_headers(letter, at=at, chronicle_version=self._version)
             try:
-                producer.produce(topic, letter.value, letter.key, headers=headers, on_delivery=failed)
+                producer.produce(topic, letter.value, letter.key, headers=headers)
             except BufferError:
                 self._drain(producer)
-                producer.produce(topic, letter.value, letter.key, headers=headers, on_delivery=failed)
+                producer.produce(topic, letter.value, letter.key, headers=headers)
 
     def _confirm(self, producer: Producer) -> None:
         self._drain(producer)

@@ -41,6 +41,8 @@ class _Generation:
     number: int
     table: str
     columns: Mapping[str, str]
+    hows: Mapping[str, str]
+    """How each column's values are written (`MirrorColumn.how`): its comment in ClickHouse."""
     key: frozenset[str]
 
 
@@ -50,6 +52,12 @@ class _Wanted:
     name: str
     type: str
     key: bool
+    how: str
+
+    @property
+    def definition(self) -> str:
+        """As in DDL, after the name."""
+        return f"{self.type} COMMENT {literal(self.how)}" if self.how else self.type
 
 
 class Mirrors:
@@ -101,27 +109,28 @@ class Mirrors:
         name = mirror_name(rows.source, rows.schema, rows.table)
         view = current_name(rows.source, rows.schema, rows.table)
         query = (
-            "SELECT table, name, type, is_in_sorting_key FROM system.columns WHERE database = {database:String}"
+            "SELECT table, name, type, is_in_sorting_key, comment FROM system.columns WHERE database = {database:String}"
             " AND (table IN ({name:String}, {view:String}) OR match(table, {later:String})) ORDER BY table, position"
         )
         parameters = {"database": self._database, "name": name, "view": view, "later": f"^{name}__[0-9]+$"}
         with translated(f"mirror {name}"):
             found = self.client.query(query, parameters=parameters).result_rows
-        tables: dict[str, list[tuple[str, str, bool]]] = {}
-        for table, column, kind, sorting in found:
-            tables.setdefault(table, []).append((column, kind, bool(sorting)))
+        tables: dict[str, list[tuple[str, str, bool, str]]] = {}
+        for table, column, kind, sorting, comment in found:
+            tables.setdefault(table, []).append((column, kind, bool(sorting), comment))
         shown = tables.pop(view, None)
         generations = [
             _Generation(
                 number=1 if table == name else int(table.removeprefix(f"{name}__")),
                 table=table,
-                columns={column: kind for column, kind, _ in columns},
-                key=frozenset(column for column, _, sorting in columns if sorting),
+                columns={column: kind for column, kind, _, _ in columns},
+                hows={column: comment for column, _, _, comment in columns},
+                key=frozenset(column for column, _, sorting, _ in columns if sorting),
             )
             for table, columns in tables.items()
         ]
         generations.sort(key=lambda each: each.number)
-        return generations, None if shown is None else {column: mirror_types.normal(kind) for column, kind, _ in shown}
+        return generations, None if shown is None else {column: mirror_types.normal(kind) for column, kind, _, _ in shown}
 
     def _view_reads(self, rows: TableRows, table: str) -> bool:
         query = "SELECT as_select FROM system.tables WHERE database = {database:String} AND name = {view:String}"
@@ -134,19 +143,19 @@ class Mirrors:
         self, generation: _Generation, wanted: Iterable[_Wanted], rows: TableRows
     ) -> tuple[_Generation, dict[str, str]]:
         """The generation with every wanted column in it, and frame column → mirror column."""
-        columns = dict(generation.columns)
+        columns, hows = dict(generation.columns), dict(generation.hows)
         names: dict[str, str] = {}
         changes: list[str] = []
         for column in wanted:
             for name in _candidates(column):
                 existing = columns.get(name)
                 if existing is None:
-                    columns[name] = column.type
-                    changes.append(f"ADD COLUMN IF NOT EXISTS {quoted(name)} {column.type}")
+                    columns[name], hows[name] = column.type, column.how
+                    changes.append(f"ADD COLUMN IF NOT EXISTS {quoted(name)} {column.definition}")
                     if name != column.name:
                         self._warn_split(rows, column, name, columns[column.name])
                 else:
-                    joined = mirror_types.join(existing, column.type)
+                    joined = mirror_types.join(existing, column.type) if hows[name] == column.how else None
                     if joined is None:
                         continue
                     if joined != mirror_types.normal(existing):
@@ -156,7 +165,7 @@ class Mirrors:
                 break
         if changes:
             self._command(f"ALTER TABLE {self._name(generation.table)}{self._engines.on_cluster} {', '.join(changes)}", _ALTER)
-        return _Generation(generation.number, generation.table, columns, generation.key), names
+        return _Generation(generation.number, generation.table, columns, hows, generation.key), names
 
     def _warn_split(self, rows: TableRows, column: _Wanted, name: str, existing: str) -> None:
         log.warning(
@@ -174,13 +183,14 @@ class Mirrors:
         table = generation_name(mirror_name(rows.source, rows.schema, rows.table), number)
         key = [column.name for column in wanted if column.key]
         columns = {column.name: column.type for column in wanted} | META
-        made = _Generation(number, table, columns, frozenset(key))
+        made = _Generation(number, table, columns, {column.name: column.how for column in wanted}, frozenset(key))
+        definitions = {column.name: column.definition for column in wanted} | META
         if not earlier:
-            self._create(table, columns, key, rows, number)
+            self._create(table, definitions, key, rows, number)
             return made
         building = f"{table}__building_{uuid.uuid4().hex}"
-        self._create(building, columns, key, rows, number)
-        copied = self._copy(earlier[-1], building, columns, key)
+        self._create(building, definitions, key, rows, number)
+        copied = self._copy(earlier[-1], building, made, key)
         self._command(f"RENAME TABLE {self._name(building)} TO {self._name(table)}{self._engines.on_cluster}")
         log.warning(
             "mirror.new_generation",
@@ -191,8 +201,8 @@ class Mirrors:
         )
         return made
 
-    def _create(self, table: str, columns: Mapping[str, str], key: list[str], rows: TableRows, number: int) -> None:
-        body = ", ".join(f"{quoted(name)} {kind}" for name, kind in columns.items())
+    def _create(self, table: str, definitions: Mapping[str, str], key: list[str], rows: TableRows, number: int) -> None:
+        body = ", ".join(f"{quoted(name)} {definition}" for name, definition in definitions.items())
         about = json.dumps({"source": rows.source, "schema": rows.schema, "table": rows.table, "generation": number})
         statement = (
             f"CREATE TABLE IF NOT EXISTS {self._name(table)}{self._engines.on_cluster} ({body},"
@@ -202,9 +212,13 @@ class Mirrors:
         )
         self._command(f"{statement} COMMENT {literal(about)}")
 
-    def _copy(self, old: _Generation, table: str, columns: Mapping[str, str], key: list[str]) -> bool:
+    def _copy(self, old: _Generation, table: str, new: _Generation, key: list[str]) -> bool:
         both = [
-            name for name, kind in columns.items() if name in old.columns and _converts(old.columns[name], kind, name in key)
+            name
+            for name, kind in new.columns.items()
+            if name in old.columns
+            and old.hows[name] == new.hows.get(name, "")
+            and _converts(old.columns[name], kind, name in key)
         ]
         if not set(key) <= set(both):
             return False
@@ -245,20 +259,20 @@ def _wanted(columns: Iterable[MirrorColumn]) -> list[_Wanted]:
             each for each in itertools.chain([plain], (f"{plain}__{i}" for i in itertools.count(2))) if each not in taken
         )
         taken.add(name)
-        wanted.append(_Wanted(column.name, name, mirror_types.normal(column.clickhouse_type), column.key))
+        wanted.append(_Wanted(column.name, name, mirror_types.normal(column.clickhouse_type), column.key, column.how))
     return wanted
 
 
 def _candidates(column: _Wanted) -> Iterable[str]:
-    """Names under which a column's values may live: its own, then one that says their type."""
-    own = f"{column.name}__{mirror_types.slug(column.type)}"
+    """Names under which a column's values may live: its own, then one that says how they are written, or their type."""
+    own = f"{column.name}__{mirror_types.slug(column.how or column.type)}"
     return itertools.chain([column.name, own], (f"{own}_{i}" for i in itertools.count(2)))
 
 
 def _keeps_key(generation: _Generation, wanted: Iterable[_Wanted]) -> bool:
     """Can the rows go there? Only an enum may widen in a sorting key; another type or other columns need a new table."""
     keys = {column.name: column.type for column in wanted if column.key}
-    if set(keys) != generation.key:
+    if set(keys) != generation.key or any(generation.hows[one.name] != one.how for one in wanted if one.key):
         return False
     for name, kind in keys.items():
         existing = mirror_types.normal(generation.columns[name])

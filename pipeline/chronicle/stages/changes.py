@@ -2,89 +2,77 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from chronicle.codec import diff
-from chronicle.codec.debezium import DOUBTED, Extract, Family, Plan, Trust, completed, core_schema, family_of, trust_of
+from chronicle.codec.debezium import DOUBTED, FULL, Family, Plan, Trust, completed, core_schema, family_of, trust_of
 from chronicle.codec.flat import Flat
 from chronicle.codec.schema import WriterSchema
 from chronicle.model.batch import TableRows
 from chronicle.model.chunk import SourceSpec
 from chronicle.model.columns import CHANGES, empty
-from chronicle.model.dead_letters import LIMITS, Limits
-from chronicle.stages import validate
+from chronicle.model.dead_letters import LIMITS, Limits, Reason
+from chronicle.stages import keys as key_texts
+from chronicle.stages import meaning, validate
 from chronicle.stages.decode import Indexes, Outcome, Part, Records
 from chronicle.stages.gather import Facts, place
 from chronicle.stages.identify import Processing, identified, positioned
-from chronicle.stages.keys import KeyReader, Keys
-from chronicle.stages.route import MirrorPart, MirrorPlan
-from chronicle.stages.sanitize import filtered_columns
+from chronicle.stages.keys import Keys
+from chronicle.stages.table_plan import Made, Rules, Stub, TablePlan
 
 PLANS_MAX = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class TablePlan:
-    """What to do with a table's records of one writer schema and one key layout."""
-
-    extract: Plan
-    mirror: MirrorPlan | None
-    """None: the table has no mirror."""
 
 
 class Tables:
     """Compiled plans, and what has been learnt about tables by this process."""
 
-    def __init__(self, keys: KeyReader, limits: Limits = LIMITS) -> None:
-        self.keys = keys
+    def __init__(self, rules: Rules, limits: Limits = LIMITS) -> None:
+        self.rules = rules
         self.limits = limits
-        self._plans: dict[tuple[WriterSchema, tuple[str, ...], SourceSpec, Trust], TablePlan] = {}
+        self._plans: dict[tuple[WriterSchema, tuple[str, ...], SourceSpec, Trust, str, str], TablePlan] = {}
+        self._plain: dict[tuple[WriterSchema, SourceSpec], Plan] = {}
         self.doubted: set[tuple[str, str, str]] = set()
         """Tables declared with full identity of which an update came without `before`."""
 
-    def plan(self, schema: WriterSchema, key_names: tuple[str, ...], spec: SourceSpec, trust: Trust) -> TablePlan:
-        """The plan for these records, compiled when it is asked for first."""
-        name = (schema, key_names, spec, trust)
+    def plan(
+        self, schema: WriterSchema, key_names: tuple[str, ...], spec: SourceSpec, trust: Trust, table: tuple[str, str]
+    ) -> TablePlan:
+        """The plan for these records of a table (schema, name), compiled when it is asked for first."""
+        name = (schema, key_names, spec, trust, *table)
         plan = self._plans.get(name)
         if plan is None:
             if len(self._plans) >= PLANS_MAX:
                 self._plans.clear()
-            columns = _columns(schema)
-            filtered = filtered_columns(columns)
-            usable = bool(key_names) and set(key_names) <= set(columns)
-            mirror = MirrorPlan(schema, key_names, filtered, self.keys.tokens) if usable else None
-            extract = Plan(schema, key_names, spec, trust, filtered=filtered, extras=mirror.exprs if mirror else ())
-            plan = self._plans[name] = TablePlan(extract, mirror)
+            columns = schema.row.names if schema.row else ()
+            policy = self.rules.policy.table(spec.name, *table, columns, key_names)
+            plan = self._plans[name] = TablePlan(schema, key_names, spec, trust, policy=policy, rules=self.rules)
+        return plan
+
+    def plain(self, schema: WriterSchema, spec: SourceSpec) -> Plan:
+        """For Chronicle's own tables, which no policy is about."""
+        plan = self._plain.get((schema, spec))
+        if plan is None:
+            plan = self._plain[schema, spec] = Plan(schema, (), spec, FULL, written={})
         return plan
 
 
-def _columns(schema: WriterSchema) -> tuple[str, ...]:
-    return schema.row.names if schema.row else ()
-
-
-@dataclass(slots=True)
-class _Family:
-    """Extracts of one family of connectors, still apart."""
-
-    cores: list[list[pl.Series]] = field(default_factory=list)
-    trusts: list[Trust] = field(default_factory=list)
-    keyed: list[bool] = field(default_factory=list)
-    """Whether the source says that the table has a key."""
-    rows: list[Indexes] = field(default_factory=list)
-    changed: list[diff.NameLists] = field(default_factory=list)
-    unavailable: list[diff.NameLists] = field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
-class _Mirror:
+class Group:
+    """What became of the records of one topic, writer schema, key layout and table."""
+
     source: str
     schema: str
     table: str
-    plan: MirrorPlan
-    part: MirrorPart
+    rows: Indexes
+    """Record indexes."""
+    keyed: bool
+    """Whether the source says that the table has a key."""
+    plan: TablePlan
+    made: Made
 
 
 class Changes:
@@ -93,8 +81,7 @@ class Changes:
     def __init__(self, records: Records, facts: Facts, keys: Keys, tables: Tables, outcome: Outcome) -> None:
         self._records, self._facts, self._keys = records, facts, keys
         self._tables, self._outcome = tables, outcome
-        self._families: dict[Family, _Family] = {}
-        self._mirrors: list[_Mirror] = []
+        self._families: dict[Family, list[Group]] = {}
         self._schema_id = np.zeros(len(records), np.uint32)
 
     def add(self, part: Part, group: Flat, schema: str, table: str) -> None:
@@ -102,46 +89,43 @@ class Changes:
         spec = self._facts.specs[part.topic]
         shape = int(self._keys.shape[part.rows[0]])
         key_names = self._keys.shapes[shape].names if shape >= 0 else ()
-        extract, plan = self._extract(part, group, key_names, (schema, table))
+        plan, made = self._made(part, group, key_names, (schema, table))
+        if plan.refusal is not None:
+            stage, reason, detail = plan.refusal
+            for index in part.rows.tolist():
+                self._outcome.refuse(index, reason, detail, part.schema.id or None, stage=stage)
+            return
+        self._outcome.warnings += plan.warnings
+        self._outcome.count_unclassified(f"{spec.name}.{schema}.{table}", plan.policy.unclassified, len(part.rows))
         self._schema_id[part.rows] = part.schema.id
-        found = self._families.setdefault(plan.extract.family, _Family())
-        found.cores.append(extract.core)
-        found.trusts.append(extract.trust)
-        found.keyed.append(spec.keyless is not None and f"{schema}.{table}" not in spec.keyless)
-        found.rows.append(part.rows)
-        found.changed.append(extract.changed)
-        found.unavailable.append(extract.unavailable)
-        if plan.mirror is not None:
-            mirror = plan.mirror.part(extract.extras, part.rows, extract.missing, extract.unavailable)
-            self._mirrors.append(_Mirror(spec.name, schema, table, plan.mirror, mirror))
+        keyed = spec.keyless is not None and f"{schema}.{table}" not in spec.keyless
+        self._families.setdefault(plan.extract.family, []).append(Group(spec.name, schema, table, part.rows, keyed, plan, made))
 
-    def _extract(
-        self, part: Part, group: Flat, key_names: tuple[str, ...], table: tuple[str, str]
-    ) -> tuple[Extract, TablePlan]:
+    def _made(self, part: Part, group: Flat, key_names: tuple[str, ...], table: tuple[str, str]) -> tuple[TablePlan, Made]:
         spec = self._facts.specs[part.topic]
         name = (spec.name, *table)
         trust = DOUBTED if name in self._tables.doubted else trust_of(spec, _family_of(part), *table)
-        plan = self._tables.plan(part.schema, key_names, spec, trust)
-        extract = plan.extract.run(group)
-        if extract.doubted:
+        plan = self._tables.plan(part.schema, key_names, spec, trust, table)
+        made = plan.run(group, part.rows)
+        if made.doubted:
             self._tables.doubted.add(name)
             self._outcome.warnings.append(
                 f"{'.'.join(name)}: run ALTER TABLE … REPLICA IDENTITY FULL, or take the table out of full_identity in the "
                 f"source file: an update came without the old row. From here on its deletes keep only the key; earlier ones "
                 f"may show values that Debezium made up"
             )
-            plan = self._tables.plan(part.schema, key_names, spec, DOUBTED)
-            extract = plan.extract.run(group)
-        return extract, plan
+            plan = self._tables.plan(part.schema, key_names, spec, DOUBTED, table)
+            made = plan.run(group, part.rows)
+        return plan, made
 
     def finish(self, identity_key: bytes, now_us: int) -> tuple[pl.DataFrame, tuple[TableRows, ...]]:
         """All changes in the order of the records, and their mirror rows."""
-        frames, kept = [], []
-        for family, found in self._families.items():
-            rows = np.concatenate(found.rows)
-            frame, good = self._family(family, rows, Processing(identity_key, now_us))
+        frames, kept, mirrors = [], [], []
+        for family, groups in self._families.items():
+            frame, rows = self._family(family, groups, Processing(identity_key, now_us))
             frames.append(frame)
-            kept.append(rows[good])
+            kept.append(rows)
+            mirrors += [group for group in groups if group.made.mirror is not None]
         if not frames:
             return empty(CHANGES), ()
         rows = np.concatenate(kept)
@@ -151,38 +135,57 @@ class Changes:
             changes, rows = changes[order], rows[order]
         at = np.full(len(self._records), -1, np.int64)
         at[rows] = np.arange(len(rows))
-        tables = (self._table(mirror, at) for mirror in self._mirrors)
+        tables = (self._table(group, at, changes["stub"]) for group in mirrors)
         return changes, tuple(one for one in tables if len(one.frame))
 
-    def _family(self, family: Family, rows: Indexes, processing: Processing) -> tuple[pl.DataFrame, diff.Flags]:
-        found = self._families[family]
-        core = _joined(found.cores, list(core_schema(family)))
-        at = pl.Series(rows)
-        lengths = [len(one) for one in found.rows]
+    def _family(self, family: Family, groups: Sequence[Group], processing: Processing) -> tuple[pl.DataFrame, Indexes]:
+        """The changes of a family and the records they come from."""
+        rows = np.concatenate([group.rows for group in groups])
+        core = _joined([group.made.core for group in groups], list(core_schema(family)))
+        lengths = [len(group.rows) for group in groups]
+        trusts = [group.made.trust for group in groups]
+        raw_key = self._keys.raw.gather(pl.Series(rows))
         frame = core.hstack(
             [
-                pl.Series("trust_updates", np.repeat([one.updates for one in found.trusts], lengths)),
-                pl.Series("trust_deletes", np.repeat([one.deletes for one in found.trusts], lengths)),
+                pl.Series("trust_updates", np.repeat([one.updates for one in trusts], lengths)),
+                pl.Series("trust_deletes", np.repeat([one.deletes for one in trusts], lengths)),
                 *place(self._records, self._facts, rows),
                 pl.Series("schema_id", self._schema_id[rows]),
-                pl.Series("keyed", np.repeat(found.keyed, lengths)),
-                self._keys.raw.gather(at).alias("raw_key"),
-                self._keys.clean.gather(at).alias("key"),
-                *self._previous(rows, core["op"]),
+                pl.Series("keyed", np.repeat([group.keyed for group in groups], lengths)),
+                raw_key.alias("raw_key"),
+                self._written_keys(groups, raw_key).alias("key"),
+                *self._previous(groups, core["op"]),
             ]
         )
         frame = positioned(completed(frame), family)
-        changed, unavailable = diff.concat(found.changed), diff.concat(found.unavailable)
-        lists = changed.series("changed"), unavailable.series("unavailable")
+        changed, unavailable = (diff.concat([getattr(group.made, name) for group in groups]) for name in _LISTS)
         size = validate.audit_bytes(frame, (changed, unavailable))
         large = pl.Series("too_large", size > self._tables.limits.audit - validate.MARGIN_BYTES)
         broken = validate.broken_rules(frame.with_columns(large))
-        good = (broken == 0).to_numpy()
+        good = (broken == 0).to_numpy() & self._obeying(groups)
         if not good.all():
             self._fail(rows, broken)
-            keep = pl.Series(good)
-            frame, lists = frame.filter(keep), (lists[0].filter(keep), lists[1].filter(keep))
-        return identified(frame, family, *lists, processing), good
+            frame, changed, unavailable = frame.filter(pl.Series(good)), changed.at(good), unavailable.at(good)
+        made = identified(frame, family, changed.series("changed"), unavailable.series("unavailable"), processing)
+        return meaning.added(made, groups, good, self._tables.rules), rows[good]
+
+    def _written_keys(self, groups: Sequence[Group], raw: pl.Series) -> pl.Series:
+        """Keys as they may leave: the raw ones, where the policy hides none."""
+        if not any(group.plan.hides_key for group in groups):
+            return raw
+        return pl.concat([self._keys.written(group.rows, group.plan.treated) for group in groups])
+
+    def _obeying(self, groups: Sequence[Group]) -> diff.Flags:
+        """Rows that break no value rule; those that do become dead letters here."""
+        good = []
+        for group in groups:
+            verdict = group.made.refused
+            good.append(np.ones(len(group.rows), np.bool_) if verdict is None else verdict < 0)
+            if verdict is not None:
+                for at in np.flatnonzero(verdict >= 0).tolist():
+                    index, detail = int(group.rows[at]), group.plan.rules.details[int(verdict[at])]
+                    self._outcome.refuse(index, Reason.RULE_BROKEN, detail, int(self._schema_id[index]) or None)
+        return np.concatenate(good)
 
     def _fail(self, rows: Indexes, broken: pl.Series) -> None:
         for index, code in zip(rows.tolist(), broken.to_list(), strict=True):
@@ -190,37 +193,47 @@ class Changes:
                 rule = validate.RULES[code - 1]
                 self._outcome.refuse(index, rule.reason, rule.detail, int(self._schema_id[index]) or None)
 
-    def _previous(self, rows: Indexes, ops: pl.Series) -> list[pl.Series]:
+    def _previous(self, groups: Sequence[Group], ops: pl.Series) -> list[pl.Series]:
         """Key and raw key before a primary-key change; only on the create half, and only where its key is known."""
         names = ("previous_key", "raw_previous_key")
-        moved = [(at, int(row)) for at, row in enumerate(rows) if row in self._facts.old_keys] if self._facts.old_keys else []
-        moved = [(at, row) for at, row in moved if ops[at] == "c" and self._keys.shape[row] >= 0]
-        if not moved:
-            nothing = pl.Series(names[0], [None], dtype=pl.String).new_from_index(0, len(rows))
-            return [nothing, nothing.rename(names[1])]
-        texts: dict[str, list[str | None]] = {name: [None] * len(rows) for name in names}
-        for shape in {int(self._keys.shape[row]) for _, row in moved}:
-            mine = [(at, row) for at, row in moved if self._keys.shape[row] == shape]
-            found = self._tables.keys.previous(self._keys.shapes[shape].columns, [self._facts.old_keys[row] for _, row in mine])
-            for (at, _), clean, raw in zip(mine, found.clean, found.raw, strict=True):
-                texts[names[0]][at], texts[names[1]][at] = clean, raw
-        return [pl.Series(name, texts[name], dtype=pl.String) for name in names]
+        old_keys, start = self._facts.old_keys, 0
+        texts: tuple[dict[int, str | None], dict[int, str | None]] = ({}, {})
+        for group in groups if old_keys else ():
+            moved = [(start + at, row) for at, row in enumerate(group.rows.tolist()) if row in old_keys]
+            moved = [(at, row) for at, row in moved if ops[at] == "c" and self._keys.shape[row] >= 0]
+            start += len(group.rows)
+            if moved:
+                columns = self._keys.shapes[self._keys.shape[moved[0][1]]].columns
+                found = key_texts.previous(columns, [old_keys[row] for _, row in moved], group.plan.treated)
+                for known, series in zip(texts, found, strict=True):
+                    known.update(zip((at for at, _ in moved), series, strict=True))
+        nothing = pl.Series([None], dtype=pl.String).new_from_index(0, len(ops))
+        return [
+            (nothing.scatter(list(known), list(known.values())) if known else nothing).alias(name)
+            for name, known in zip(names, texts, strict=True)
+        ]
 
-    def _table(self, mirror: _Mirror, at: Indexes) -> TableRows:
+    def _table(self, group: Group, at: Indexes, stubs: pl.Series) -> TableRows:
         """A mirror's rows with their places in the changes; rows that became dead letters are gone."""
-        place_of = at[mirror.part.rows]
-        made = mirror.part.columns
-        row = pl.Series("_row", place_of, dtype=pl.Int64).cast(pl.UInt32, strict=False)
-        width = len(mirror.plan.columns)
-        frame = pl.DataFrame([*made[:width], row, *made[width:]])
-        frame.columns = [*(column.name for column in mirror.plan.columns), "_row", *(one.name for one in made[width:])]
-        if mirror.part.refused_keys:
+        plan, part = group.plan.mirror, group.made.mirror
+        if plan is None or part is None:
+            raise AssertionError("no mirror: a bug")
+        if part.refused_keys:
             self._outcome.warnings.append(
-                f"{mirror.source}.{mirror.schema}.{mirror.table}: a key that its mirror's type cannot hold; in changes only"
+                f"{group.source}.{group.schema}.{group.table}: a key that its mirror's type cannot hold; in changes only"
             )
+        place_of = at[part.rows]
+        frame = part.frame(plan, place_of)
         if len(place_of) and place_of.min() < 0:
             frame = frame.filter(pl.Series(place_of >= 0))
-        return TableRows(mirror.source, mirror.schema, mirror.table, mirror.plan.columns, frame)
+        if group.plan.filters:
+            frame = plan.without(frame, stubs.gather(frame["_row"]).is_in(OUTSIDE))
+        return TableRows(group.source, group.schema, group.table, plan.columns, frame)
+
+
+_LISTS = ("changed", "unavailable")
+OUTSIDE = (Stub.FILTERED.label, Stub.SAMPLED.label)
+"""Rows that the policy leaves out of the mirror as well."""
 
 
 def _joined(parts: list[list[pl.Series]], names: list[str]) -> pl.DataFrame:

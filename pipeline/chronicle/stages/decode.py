@@ -207,19 +207,29 @@ class Outcome:
         self.dead_letters: list[DeadLetter] = []
         self.left_out: dict[tuple[str, str], int] = {}
         self.warnings: list[str] = []
+        self.unclassified: dict[str, int] = {}
+        """Table → values of columns that no rule names."""
 
     def leave_out(self, topic: str, rule: str, rows: int = 1) -> None:
         """Count records that become nothing on purpose."""
         if rows:
             self.left_out[topic, rule] = self.left_out.get((topic, rule), 0) + rows
 
+    def count_unclassified(self, table: str, columns: Sequence[str], rows: int) -> None:
+        """Values of these columns of a table that the policy does not name, and that are hidden therefore."""
+        if columns:
+            self.unclassified[table] = self.unclassified.get(table, 0) + rows * len(columns)
+            self.warnings.append(f"{table}: classify in the policy: {', '.join(columns)} (hidden until then)")
+
     def fail(self, rows: Iterable[int], reason: Reason, detail: str, schema_id: int | None = None) -> None:
         """Make these records dead letters of the decode stage."""
         self.dead_letters += (self._records.dead_letter(row, reason, detail, schema_id) for row in rows)
 
-    def refuse(self, row: int, reason: Reason, detail: str, schema_id: int | None = None) -> None:
-        """Make this record a dead letter of the validate stage."""
-        self.dead_letters.append(self._records.dead_letter(row, reason, detail, schema_id, stage=Stage.VALIDATE))
+    def refuse(
+        self, row: int, reason: Reason, detail: str, schema_id: int | None = None, *, stage: Stage = Stage.VALIDATE
+    ) -> None:
+        """Make this record a dead letter of the validate stage, or of a later one."""
+        self.dead_letters.append(self._records.dead_letter(row, reason, detail, schema_id, stage=stage))
 
 
 def pending(

@@ -12,9 +12,9 @@ import polars as pl
 
 from chronicle.codec.debezium import OPERATIONS, Family
 from chronicle.model import identity, position
-from chronicle.model.columns import CHANGES
+from chronicle.model.columns import CHANGES, MEANING
 
-_ORDER = [column.name for column in CHANGES]
+_ORDER = [column.name for column in CHANGES if column.name not in MEANING]
 
 
 def positioned(changes: pl.DataFrame, family: Family) -> pl.DataFrame:
@@ -80,7 +80,7 @@ class Processing:
 def identified(
     changes: pl.DataFrame, family: Family, changed: pl.Series, unavailable: pl.Series, processing: Processing
 ) -> pl.DataFrame:
-    """Rows of `CHANGES`, in the order of the rows given (which must have passed validation)."""
+    """Rows of `CHANGES` without `MEANING`, in the order of the rows given (which must have passed validation)."""
     identity_key = processing.identity_key
     entities = changes.select(identity.entity_text().alias("text")).to_series()
     previous = changes["raw_previous_key"]
@@ -99,7 +99,7 @@ def identified(
         changes.hstack(ids)
         .with_columns(
             pl.col("op").replace_strict(dict(OPERATIONS), return_dtype=pl.String).alias("operation"),
-            _transaction_id(family).alias("transaction_id"),
+            _transaction_id(family, changes).alias("transaction_id"),
             pl.col("committed_us").cast(micros).alias("committed_at"),
             pl.col("captured_us").cast(micros).alias("captured_at"),
             pl.col("received_ms").cast(utc).alias("received_at"),
@@ -118,10 +118,12 @@ def _previous_entities(changes: pl.DataFrame, identity_key: bytes) -> pl.Series:
     return pl.Series("previous_entity", [next(made) if one else None for one in there], dtype=pl.Binary)
 
 
-def _transaction_id(family: Family) -> pl.Expr:
+def _transaction_id(family: Family, changes: pl.DataFrame) -> pl.Expr:
     """The id that all rows of a transaction share (fact 3); a snapshot row belongs to none."""
     if family is Family.POSTGRES:
-        shared = pl.coalesce(pl.col("tx_id").cast(pl.String), pl.col("transaction").str.extract(r"^([^:]+)", 1))
+        shared = pl.col("tx_id").cast(pl.String)
+        if changes["tx_id"].null_count():
+            shared = pl.coalesce(shared, pl.col("transaction").str.extract(r"^([^:]+)", 1))
     else:
         shared = pl.coalesce(pl.col("transaction"), pl.col("gtid"))
     return pl.when(pl.col("op") != "r").then(shared)

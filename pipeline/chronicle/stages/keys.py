@@ -1,4 +1,4 @@
-"""Keys of records as text: raw for identities, sanitized for everything that leaves.
+"""Keys of records as text: raw for identities, as the policy writes them for everything that leaves.
 
 Keys of many tables are alike (one `id` of 64 bits), so records are decoded by the layout of their key and not table by
 table: a call of the column decoder costs as much as hundreds of small keys.
@@ -16,30 +16,24 @@ import polars as pl
 from chronicle.codec import avro, json, types
 from chronicle.codec.schema import Column, RowSchema, WriterSchema
 from chronicle.model.dead_letters import Reason
-from chronicle.policy.names import looks_secret
-from chronicle.stages import sanitize
 from chronicle.stages.decode import JSON_HEAD, NO_HEAD, Indexes, Outcome, Records, Schemas, head_id
+from chronicle.stages.treatments import Treated
+
+NOTHING: Mapping[str, Treated] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What all keys of one layout have in common."""
+    """What all keys of one layout have in common, and the keys themselves."""
 
     columns: tuple[Column, ...]
+    frame: pl.DataFrame = field(repr=False)
+    """One column per key column, one row per record."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """Key columns in the key's order."""
         return tuple(column.name for column in self.columns)
-
-
-@dataclass(frozen=True, slots=True)
-class KeyTexts:
-    """Canonical key texts of some records."""
-
-    raw: pl.Series = field(repr=False)
-    clean: pl.Series = field(repr=False)
-    """Sanitized; the same series where nothing had to be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +43,34 @@ class Keys:
     shapes: tuple[Shape, ...]
     shape: Indexes
     """Index into `shapes`; -1: no key, or none that could be read."""
+    place: Indexes
+    """Row in its shape's frame."""
     raw: pl.Series = field(repr=False)
-    clean: pl.Series = field(repr=False)
     bad: frozenset[int]
     """Records whose key could not be read: dead letters already."""
 
+    def written(self, rows: Indexes, treated: Mapping[str, Treated]) -> pl.Series:
+        """Keys of these records, all of one shape, as they may leave."""
+        shape = int(self.shape[rows[0]])
+        if shape < 0 or not treated.keys() & set(self.shapes[shape].names):
+            return self.raw.gather(pl.Series(rows)).alias("key")
+        of_shape = self.shapes[shape]
+        return key_text(of_shape.columns, of_shape.frame[self.place[rows]], treated)
 
-def key_texts(columns: Sequence[Column], frame: pl.DataFrame, token_key: bytes) -> KeyTexts:
-    """Texts of decoded keys; `frame` has one column per key column."""
+
+def key_text(columns: Sequence[Column], frame: pl.DataFrame, treated: Mapping[str, Treated] = NOTHING) -> pl.Series:
+    """Canonical texts of decoded keys; `frame` has one column per key column."""
     fields = [(column, pl.col(column.name)) for column in columns]
-    raw = frame.select(types.object_text(fields).alias("key")).to_series()
-    secret = [column for column in columns if looks_secret(column.name)]
-    if not secret:
-        return KeyTexts(raw, raw)
-    clear = frame.select(types.value_text(column, pl.col(column.name)).alias(column.name) for column in secret)
-    tokens = [sanitize.tokens(token_key, one).alias(f"token {one.name}") for one in clear.iter_columns()]
-    replaced = {column.name: pl.col(f"token {column.name}") for column in secret}
-    clean = frame.hstack(tokens).select(types.object_text(fields, replaced=replaced).alias("key")).to_series()
-    return KeyTexts(raw, clean)
+    made = {column.name: treated[column.name].text for column in columns if column.name in treated}
+    replaced = {name: make(pl.col(name)) for name, make in made.items() if make is not None}  # a token, always text
+    return frame.select(types.object_text(fields, replaced=replaced).alias("key")).to_series()
 
 
 class KeyReader:
     """Reads keys; remembers one decoder per layout."""
 
-    def __init__(self, schemas: Schemas, identity_key: bytes) -> None:
+    def __init__(self, schemas: Schemas) -> None:
         self._schemas = schemas
-        self._token_key = sanitize.token_key(identity_key)
         self._layouts: dict[str, tuple[WriterSchema, bytes]] = {}
         self._layout_of: dict[bytes, tuple[WriterSchema, bytes]] = {}
 
@@ -86,7 +82,7 @@ class KeyReader:
         outcome: Outcome,
     ) -> Keys:
         """Keys of the wanted records, given as (head of the key, record indexes); the others stay without."""
-        reading = _Reading(records, outcome, self._token_key)
+        reading = _Reading(records, outcome)
         by_layout: dict[tuple[WriterSchema, bytes], list[tuple[bytes, Sequence[int]]]] = {}
         json_rows: list[int] = []
         for head, rows in wanted:
@@ -106,18 +102,6 @@ class KeyReader:
             reading.json(json_rows)
         return reading.keys()
 
-    def previous(self, columns: Sequence[Column], old_keys: Sequence[str]) -> KeyTexts:
-        """Keys out of headers (`__debezium.oldkey`); null where a header does not fit the key's columns."""
-        frame, _ = json.decode_row_text([text.encode() for text in old_keys], RowSchema(tuple(columns)))
-        texts = key_texts(columns, frame, self._token_key)
-        nothing = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
-        raw, clean = (pl.select(pl.when(~nothing).then(one)).to_series().rename("key") for one in (texts.raw, texts.clean))
-        return KeyTexts(raw, clean)
-
-    def tokens(self, texts: pl.Series) -> pl.Series:
-        """Tokens for a column of texts."""
-        return sanitize.tokens(self._token_key, texts)
-
     def _layout(self, head: bytes, texts: Mapping[int, str | None]) -> tuple[WriterSchema, bytes] | _Unreadable:
         known = self._layout_of.get(head)
         if known is not None:
@@ -135,6 +119,15 @@ class KeyReader:
         return layout
 
 
+def previous(columns: Sequence[Column], old_keys: Sequence[str], treated: Mapping[str, Treated]) -> tuple[pl.Series, pl.Series]:
+    """Keys out of headers (`__debezium.oldkey`), as they may leave and raw; null where one does not fit the key's columns."""
+    frame, _ = json.decode_row_text([text.encode() for text in old_keys], RowSchema(tuple(columns)))
+    nothing = frame.select(pl.all_horizontal(pl.all().is_null())).to_series()
+    texts = (key_text(columns, frame, treated), key_text(columns, frame))
+    written, raw = (pl.select(pl.when(~nothing).then(one)).to_series() for one in texts)
+    return written, raw
+
+
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
     reason: Reason
@@ -144,13 +137,14 @@ class _Unreadable:
 class _Reading:
     """The keys of one batch, layout by layout, into columns by record index."""
 
-    def __init__(self, records: Records, outcome: Outcome, token_key: bytes) -> None:
-        self._records, self._outcome, self._token_key = records, outcome, token_key
+    def __init__(self, records: Records, outcome: Outcome) -> None:
+        self._records, self._outcome = records, outcome
         self._failed: set[int] = set()
         self._shapes: list[Shape] = []
         self._shape = np.full(len(records), -1, np.int64)
+        self._place = np.zeros(len(records), np.int64)
         self._indexes: list[Indexes] = []
-        self._texts: list[KeyTexts] = []
+        self._texts: list[pl.Series] = []
 
     def fail(self, rows: Sequence[int], reason: Reason, detail: str, schema_id: int | None = None) -> None:
         """These records are dead letters because of their keys."""
@@ -185,22 +179,21 @@ class _Reading:
             self.fail([rows[index]], Reason.NOT_DECODABLE, detail)
         indexes = np.delete(np.asarray(rows, np.int64), list(bad)) if bad else np.asarray(rows, np.int64)
         self._shape[indexes] = len(self._shapes)
-        self._shapes.append(Shape(columns))
+        self._place[indexes] = np.arange(len(indexes))
+        self._shapes.append(Shape(columns, frame))
         self._indexes.append(indexes)
-        self._texts.append(key_texts(columns, frame, self._token_key))
+        self._texts.append(key_text(columns, frame))
 
     def keys(self) -> Keys:
         """What has been read."""
         count = len(self._records)
         if not self._texts:
             nothing = pl.Series("key", [None], dtype=pl.String).new_from_index(0, count)
-            return Keys((), self._shape, nothing, nothing, frozenset(self._failed))
+            return Keys((), self._shape, self._place, nothing, frozenset(self._failed))
         indexes = np.concatenate(self._indexes)
         at = np.full(count, -1, np.int64)
         at[indexes] = np.arange(len(indexes))
         place = pl.Series("at", at)
         where = place.set(place < 0, None)
-        raw = pl.concat([one.raw for one in self._texts]).gather(where)
-        same = all(one.clean is one.raw for one in self._texts)
-        clean = raw if same else pl.concat([one.clean for one in self._texts]).gather(where)
-        return Keys(tuple(self._shapes), self._shape, raw, clean, frozenset(self._failed))
+        raw = pl.concat(self._texts).gather(where)
+        return Keys(tuple(self._shapes), self._shape, self._place, raw, frozenset(self._failed))

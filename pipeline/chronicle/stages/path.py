@@ -1,6 +1,6 @@
 """The pure path of one batch: raw records and their schemas in, changes, mirror rows, transactions and dead letters out.
 
-    flatten → group → keys → decode → (envelopes: extract, mirror) → validate → identify → Batch
+    flatten → group → keys → decode → (envelopes: rules, policy, mirror) → validate → identify → meaning → Batch
                                       (transaction topic: markers, messages, context rows)
 
 Plans are compiled once per (source, table, writer schema, key) and kept; everything else follows from the arguments.
@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from chronicle.codec import times, transaction
-from chronicle.codec.debezium import FULL, Family, core_schema, family_of
+from chronicle.codec.debezium import Family, core_schema, family_of
 from chronicle.codec.flat import Flat, column, flat
 from chronicle.codec.schema import Kind
 from chronicle.model import identity
@@ -22,10 +22,12 @@ from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk, SourceSpec
 from chronicle.model.dead_letters import LIMITS, Limits, Reason
 from chronicle.stages import decode, gather
+from chronicle.stages.attribute import stored
 from chronicle.stages.changes import Changes, Tables
 from chronicle.stages.decode import Outcome, Part, Pending, Records, Schemas
 from chronicle.stages.keys import KeyReader, Keys
 from chronicle.stages.sanitize import sanitized_context
+from chronicle.stages.table_plan import Rules
 
 _OWN_TOPICS = ("__debezium-heartbeat.", "chronicle.notifications.")
 NO_SOURCE = SourceSpec("", "")
@@ -35,14 +37,15 @@ NO_SOURCE = SourceSpec("", "")
 class Path:
     """The compiled pure path of some sources. Not thread-safe: one batch at a time."""
 
-    def __init__(self, sources: Sequence[SourceSpec], identity_key: bytes, limits: Limits = LIMITS) -> None:
-        """`identity_key`: of the deployment, at most 64 bytes; event ids and tokens follow from it."""
+    def __init__(self, sources: Sequence[SourceSpec], identity_key: bytes, rules: Rules, limits: Limits = LIMITS) -> None:
+        """`identity_key`: of the deployment, at most 64 bytes; event ids follow from it."""
         if not 0 < len(identity_key) <= identity.KEY_BYTES_MAX:
             raise ValueError(f"an identity key has 1 to {identity.KEY_BYTES_MAX} bytes")
         self._sources = sorted(sources, key=lambda one: len(one.name), reverse=True)
         self._schemas = Schemas(limits)
-        self._keys = KeyReader(self._schemas, identity_key)
-        self._tables = Tables(self._keys, limits)
+        self._keys = KeyReader(self._schemas)
+        self._rules = rules
+        self._tables = Tables(rules, limits)
         self._identity_key = identity_key
 
     def schema_ids(self, chunks: Sequence[Chunk]) -> frozenset[int]:
@@ -72,8 +75,18 @@ class Path:
                 parts += _readable(one, keys)
         run.envelopes([decode.decode(one, outcome) for one in parts])
         rows, tables = changes.finish(self._identity_key, now_us)
-        warnings = tuple(dict.fromkeys(outcome.warnings))
-        return Batch(rows, tables, run.transactions.frame(), tuple(outcome.dead_letters), outcome.left_out, warnings)
+        transactions = run.transactions.frame()
+        if transactions["context"].null_count() < len(transactions):
+            transactions = transactions.with_columns(stored(transactions["context"], self._rules.hide))
+        return Batch(
+            rows,
+            tables,
+            transactions,
+            tuple(outcome.dead_letters),
+            outcome.left_out,
+            tuple(dict.fromkeys(outcome.warnings)),
+            outcome.unclassified,
+        )
 
     def _spec(self, topic: str) -> SourceSpec:
         """The source a topic belongs to."""
@@ -135,7 +148,7 @@ class _Run:
                 self._changes.add(one, group, schema, table)
 
     def _context_rows(self, part: Part, group: Flat) -> None:
-        plan = self._tables.plan(part.schema, (), self._specs[part.topic], FULL).extract
+        plan = self._tables.plain(part.schema, self._specs[part.topic])
         core = dict(zip(core_schema(plan.family), plan.run(group).core, strict=True))
         committed = zip(core["source_us"], core["source_ms"], strict=True)
         ids = core["transaction"] if plan.family is Family.BINLOG else core["tx_id"].cast(pl.String)

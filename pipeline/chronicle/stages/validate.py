@@ -98,12 +98,6 @@ def _listed_bytes(names: NameLists) -> npt.NDArray[np.int64]:
     return np.asarray(sizes, np.int64)[names.of_row]
 
 
-def context_too_large(audit_bytes_max: int) -> pl.Expr:
-    """Over rows of `TRANSACTIONS`: a context whose audit record might be larger than `audit_bytes_max`."""
-    size = pl.col("context").str.len_bytes().cast(pl.UInt64) + pl.col("transaction_id").str.len_bytes() * _REPEATED
-    return ((pl.col("kind") == "context") & (size > audit_bytes_max - MARGIN_BYTES)).fill_null(False)
-
-
 def broken_rules(changes: pl.DataFrame) -> pl.Series:
     """For each row 0, or 1 + the index of the first of `RULES` that it breaks."""
     code = pl.lit(0, pl.UInt8)

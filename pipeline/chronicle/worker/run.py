@@ -11,10 +11,10 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
@@ -25,7 +25,7 @@ from chronicle.model.chunk import Chunk
 from chronicle.observe import Metrics, explain
 from chronicle.worker.app import WorkerApp, build_app, consumer_of, follow, stop
 from chronicle.worker.batcher import Batcher, Limits
-from chronicle.worker.ledger import Partition
+from chronicle.worker.ledger import Partition, Standing
 from chronicle.worker.replay import restore
 from chronicle.worker.status import Status
 from chronicle.worker.topics import Broker, wanted
@@ -91,6 +91,16 @@ def _memory_peak_kib() -> int:
     return int(found[1]) if found else 0
 
 
+class ContextReader(Protocol):
+    """Who reads contexts beside the group (`worker.follower.Follower`)."""
+
+    def need_from(self, timestamp_ms: int) -> None:
+        """The oldest record that is not processed was received then (milliseconds since 1970)."""
+
+    def close(self) -> None:
+        """The end."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """Everything one worker process needs, made by `wiring`."""
@@ -106,6 +116,7 @@ class Job:
     needed_topics: tuple[str, ...]
     """Chronicle's own, without which nothing can be processed."""
     failpoint: Callable[[str], None]
+    follower: ContextReader
     until_drained: bool = False
     totals: Totals = field(default_factory=Totals)
 
@@ -303,6 +314,7 @@ class _Process:
         while True:
             await self._pause(0.5 if self.job.until_drained else 5.0)
             standings = list(consumer.ledger.standings())
+            self._tell_follower(standings)
             epoch = consumer.ledger.epoch
             try:
                 self.ends = await asyncio.to_thread(self.job.broker.ends, [standing.partition for standing in standings])
@@ -317,6 +329,13 @@ class _Process:
                 self.status.stopping.set()
                 self.done.set()
                 return
+
+    def _tell_follower(self, standings: Sequence[Standing]) -> None:
+        """From when on contexts are needed; never while an age is not known, so that none is forgotten too early."""
+        behind = [one for one in standings if self.ends.get(one.partition, 0) > one.unacknowledged_from]
+        ages = [one.oldest_ms for one in behind]
+        if None not in ages and standings:
+            self.job.follower.need_from(min([age for age in ages if age is not None], default=time.time_ns() // 1_000_000))
 
     def _wire_gauges(self, consumer: BatchConsumer) -> None:
         gauges = self.job.metrics.gauges
@@ -369,6 +388,7 @@ class _Process:
         await stop(app, STOP_S)
         batcher.close()
         self.job.engine.close()
+        self.job.follower.close()
         log.info("worker.stopped", records=self.job.totals.rows)
 
     def _exit_code(self) -> int:

@@ -13,7 +13,7 @@ Registered in the entry-point group `faust.transports`. Differences from Faust's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -265,10 +265,10 @@ class BatchConsumer(Consumer):
             return False
         if first != expected and not await self._jump(partition, expected, first):
             return False
-        for part in self._cut(records):
+        for chunk, size in cut(partition, records, self.control.chunk_bytes_max):
             if epoch != self.ledger.epoch or not self.flow_active:
                 return False
-            delivery = self._delivery(partition, part)
+            delivery = self._delivery(chunk, size)
             await self.wait_first(self.callback(self._message(tp, delivery)), self.suspend_flow.wait())
         return True
 
@@ -281,32 +281,14 @@ class BatchConsumer(Consumer):
         message.generation_id = self.app.consumer_generation_id
         return message
 
-    def _cut(self, records: Sequence[Any]) -> Iterable[Sequence[Any]]:
-        """Chunks of at most `chunk_bytes_max` (a larger record is alone)."""
-        size = start = 0
-        limit = self.control.chunk_bytes_max
-        for index, record in enumerate(records):
-            size += len(record.value or b"") + len(record.key or b"")
-            if size > limit and index > start:
-                yield records[start:index]
-                start, size = index, len(record.value or b"") + len(record.key or b"")
-        yield records[start:] if start else records
-
-    def _delivery(self, partition: Partition, records: Sequence[Any]) -> Delivery:
-        keys, values = [r.key for r in records], [r.value for r in records]
-        chunk = Chunk(
-            topic=partition[0],
-            partition=partition[1],
-            offsets=[r.offset for r in records],
-            timestamps_ms=[r.timestamp for r in records],
-            keys=keys,
-            values=values,
-            headers=[tuple(r.headers) for r in records],
-        )
-        size = sum(len(k) for k in keys if k is not None) + sum(len(v) for v in values if v is not None)
-        first = records[0]
+    def _delivery(self, chunk: Chunk, size: int) -> Delivery:
         ticket = self.ledger.deliver(
-            partition, first=first.offset, last=records[-1].offset, timestamp_ms=first.timestamp, rows=len(records), size=size
+            (chunk.topic, chunk.partition),
+            first=chunk.offsets[0],
+            last=chunk.offsets[-1],
+            timestamp_ms=chunk.timestamps_ms[0],
+            rows=len(chunk),
+            size=size,
         )
         return Delivery(chunk, ticket)
 
@@ -322,6 +304,28 @@ class BatchConsumer(Consumer):
             self._recreated.add(partition)  # accepted: read the new log from its start
             return False
         return True
+
+
+def cut(partition: Partition, records: Sequence[Any], bytes_max: int) -> Iterator[tuple[Chunk, int]]:
+    """aiokafka's records of one partition as chunks of at most `bytes_max` (a larger record is alone), and the bytes of each
+    chunk's keys and values."""
+    keys, values = [r.key for r in records], [r.value for r in records]
+    size = sum(map(len, filter(None, keys))) + sum(map(len, filter(None, values)))
+    if size > bytes_max and len(records) > 1:
+        middle = len(records) // 2
+        yield from cut(partition, records[:middle], bytes_max)
+        yield from cut(partition, records[middle:], bytes_max)
+        return
+    chunk = Chunk(
+        topic=partition[0],
+        partition=partition[1],
+        offsets=[r.offset for r in records],
+        timestamps_ms=[r.timestamp for r in records],
+        keys=keys,
+        values=values,
+        headers=[tuple(r.headers) for r in records],
+    )
+    yield chunk, size
 
 
 class BatchTransport(Transport):
