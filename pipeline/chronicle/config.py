@@ -55,6 +55,8 @@ class Kafka(_Section):
     """What could not be processed: original bytes, reason in headers."""
     retry_topic: str = "chronicle.retry"
     """Dead letters on their way back."""
+    entities_topic: str = "chronicle.entities"
+    """Reference data, compacted."""
 
     def client_config(self) -> dict[str, Any]:
         """What every confluent-kafka client of Chronicle starts from: the broker and how to be let in."""
@@ -167,6 +169,10 @@ class Worker(_Section):
     third time)."""
     attribution_wait_ms: int = Field(500, ge=0)
     """How long a batch waits for the contexts and ENDs of its transactions; what comes later is `pending` until then."""
+    entities_max: int = Field(500_000, ge=1)
+    """More entities of reference data than this are not kept in memory: the worker stops …"""
+    entities_bytes_max: int = Field(256 * 1024 * 1024, ge=1)
+    """… and so with more bytes of them, as text."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """From which level on log lines are written to standard error."""
 
@@ -192,6 +198,8 @@ class Settings(BaseSettings):
     """32 random bytes in hex, made once by `chronicle setup`, never rotated; keep a copy: event ids follow from it."""
     policy_file: Path = Path("policy.toml")
     """What may be seen; read at start. `chronicle policy init` proposes one."""
+    processors: tuple[str, ...] = ()
+    """Modules with processors, in this order; `chronicle.examples.compliance` is one."""
     schemas_dir: Path = Path("schemas")
     """Contracts of captured tables (`<source>.<schema>.<table>-value.avsc`); a table without one promises nothing."""
     key_ring_file: Path = Path(".chronicle/keys.toml")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -295,21 +296,34 @@ def _without(batch: Batch, changes: set[int], transactions: set[int]) -> Batch:
     kept = [row for row in range(len(batch.changes)) if row not in changes]
     number = {old: new for new, old in enumerate(kept)}
     tables = []
+
+    def left(frame: pl.DataFrame) -> pl.DataFrame:
+        part = frame.filter(~pl.col("_row").is_in(list(changes)))
+        return part.with_columns(pl.Series("_row", [number[row] for row in part["_row"].to_list()], pl.UInt32))
+
     for rows in batch.tables:
-        part = rows.frame.filter(~pl.col("_row").is_in(list(changes)))
+        part = left(rows.frame)
         if len(part):
-            renumbered = pl.Series("_row", [number[row] for row in part["_row"].to_list()], pl.UInt32)
-            tables.append(replace(rows, frame=part.with_columns(renumbered)))
+            tables.append(replace(rows, frame=part))
     marks = [row for row in range(len(batch.transactions)) if row not in transactions]
-    return replace(batch, changes=batch.changes[kept], tables=tuple(tables), transactions=batch.transactions[marks])
+    return replace(
+        batch,
+        changes=batch.changes[kept],
+        tables=tuple(tables),
+        transactions=batch.transactions[marks],
+        granted={table: left(frame) for table, frame in batch.granted.items()},
+        references=tuple(replace(one, frame=left(one.frame)) for one in batch.references),
+    )
 
 
 def _letter(chunks: Sequence[Chunk], coordinates: Coordinates, stage: Stage, reason: Reason, detail: str) -> DeadLetter:
     """The dead letter of a refused row, with its original bytes found by its coordinates."""
     topic, partition, offset = coordinates
     for chunk in chunks:
-        if chunk.topic == topic and chunk.partition == partition and offset in chunk.offsets:
-            index = list(chunk.offsets).index(offset)
+        if chunk.topic != topic or chunk.partition != partition:
+            continue
+        index = bisect_left(chunk.offsets, offset)  # in offset order
+        if index < len(chunk) and chunk.offsets[index] == offset:
             value = chunk.values[index]
             return DeadLetter(
                 topic=topic,

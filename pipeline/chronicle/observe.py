@@ -10,6 +10,7 @@ import io
 import logging
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
 BATCH_BUCKETS = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
 STAGE_BUCKETS_S = (0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 60.0)
+REPEATED_AFTER_S = 30.0
+"""A line of another library that says the same comes again after this time."""
 WARNINGS_REMEMBERED = 10_000
 
 
@@ -68,7 +71,26 @@ def configure_logging(level: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_Seldom())
     logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)
+
+
+class _Seldom(logging.Filter):
+    """Other libraries' lines of one kind come once in a while: aiokafka writes a hundred a second while the broker is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether this line is written."""
+        kind, now = (record.name, str(record.msg)), time.monotonic()
+        if now - self._said.get(kind, -REPEATED_AFTER_S) < REPEATED_AFTER_S:
+            return False
+        if len(self._said) >= WARNINGS_REMEMBERED:
+            self._said.clear()
+        self._said[kind] = now
+        return True
 
 
 def explain(error: BaseException) -> dict[str, str]:
@@ -198,6 +220,12 @@ class Metrics:
         self.registry.register(self.latency)
         self.attributed = Attributed()
         self.registry.register(self.attributed)
+        self._unknown = Counter(
+            "chronicle_unknown_entities",
+            "Changes that name an entity which the reference data does not have.",
+            ["table", "into"],
+            registry=self.registry,
+        )
         self._unclassified = Counter(
             "chronicle_unclassified_values",
             "Values hidden because the policy does not name their column.",
@@ -249,6 +277,8 @@ class Metrics:
             self._rows.labels("", topic, "", rule).inc(count)
         for table, count in batch.unclassified.items():
             self._unclassified.labels(table).inc(count)
+        for (table, into), count in batch.unknown_entities.items():
+            self._unknown.labels(table, into).inc(count)
         for warning in batch.warnings:
             self.warn(warning)
 

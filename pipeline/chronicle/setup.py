@@ -35,7 +35,11 @@ DEAD_LETTER_BYTES_MAX = 16 * 1024 * 1024
 """Larger than the raw topics' 10 MiB: a dead letter is a raw record with more headers."""
 _DAY_MS = 24 * 3600 * 1000
 _REQUEST_TIMEOUT_S = 15.0
-SUBJECTS = {"chronicle.context": "context.avsc", "chronicle.transaction": "transaction.avsc"}
+SUBJECTS = {
+    "chronicle.context": "context.avsc",
+    "chronicle.entity": "entity.avsc",
+    "chronicle.transaction": "transaction.avsc",
+}
 """Registry subject → file in `schemas/`."""
 
 Action = Literal["created", "changed", "present"]
@@ -129,6 +133,12 @@ def topics(kafka: config.Kafka) -> tuple[Topic, ...]:
             1,
             {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "max.message.bytes": str(DEAD_LETTER_BYTES_MAX)}
             | safe,
+        ),
+        # The broker's own time orders what ClickHouse's copy holds, whatever the clocks of those who write.
+        Topic(
+            kafka.entities_topic,
+            1,
+            {"cleanup.policy": "compact", "retention.ms": "-1", "message.timestamp.type": "LogAppendTime"} | safe,
         ),
     )
 

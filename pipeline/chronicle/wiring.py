@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chronicle.config import Settings
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from chronicle.model.chunk import SourceSpec
     from chronicle.observe import Metrics
     from chronicle.policy.file import Policy
+    from chronicle.processors.step import Processing
+    from chronicle.reprocess import Retracting
     from chronicle.sinks import Sink
     from chronicle.stages.table_plan import Rules
+    from chronicle.worker.entities import EntityFollower
     from chronicle.worker.follower import Follower
     from chronicle.worker.run import Job
     from chronicle.worker.status import Status
@@ -98,9 +102,10 @@ def build_engine(
     rules: Rules,
     guards: tuple[Callable[[Batch], None], ...] = (),
     steps: tuple[Step, ...] = (),
+    into: tuple[Sink, ...] | None = None,
     failpoint: Callable[[str], None] = lambda _name: None,
 ) -> Engine:
-    """The engine over the real path, registry and sinks."""
+    """The engine over the real path, registry and sinks (`into`: other ones)."""
     from chronicle.engine import Engine, Flood
     from chronicle.model.dead_letters import Limits
     from chronicle.registry import Registry
@@ -112,7 +117,7 @@ def build_engine(
     return Engine(
         Path(specs, identity_key(settings), rules, limits),
         Registry(settings.registry, watch.stopping),
-        sinks(settings),
+        sinks(settings) if into is None else into,
         watch=watch,
         flood=Flood(settings.worker.dead_letter_share_max, settings.worker.dead_letter_rows_min),
         guards=guards,
@@ -139,13 +144,22 @@ def rules(settings: Settings) -> Rules:
     return compiled(policy, ring, identity_key(settings), nonce=secrets.token_hex(16), contracts=found)
 
 
+def build_entity_follower(settings: Settings) -> EntityFollower:
+    """What follows the reference data; not started."""
+    from chronicle.sinks.entities import EntityTable
+    from chronicle.worker.entities import Bounds, EntityFollower
+    from chronicle.worker.entity_log import EntityLog
+
+    bounds = Bounds(settings.worker.entities_max, settings.worker.entities_bytes_max)
+    return EntityFollower(EntityLog(settings.kafka), bounds, table=EntityTable(settings.clickhouse))
+
+
 def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = False) -> Job:
     """Everything a worker process needs.
 
     Raises:
         ConfigError: the first thing to correct before a start can succeed.
     """
-    from chronicle.worker.attributing import Attributing
     from chronicle.worker.failpoint import Failpoint
     from chronicle.worker.order import PositionGuard
     from chronicle.worker.run import Job
@@ -159,9 +173,13 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     guard = PositionGuard(accept=settings.worker.accept_gap, warn=metrics.warn)
     policy = rules(settings)
     follower = build_follower(settings, specs, policy, status)
-    metrics.registry.register(follower)
-    steps = (Attributing(follower, wait_ms=settings.worker.attribution_wait_ms),)
-    engine = build_engine(settings, specs, status, rules=policy, guards=(guard,), steps=steps, failpoint=failpoint)
+    processing = build_processing(settings)
+    policy = replace(policy, granted=processing.granted)
+    for collector in (follower, processing):
+        metrics.registry.register(collector)
+    entities = build_entity_follower(settings)
+    done = steps(settings, policy, follower, entities, processing)
+    engine = build_engine(settings, specs, status, rules=policy, guards=(guard,), steps=done, failpoint=failpoint)
     check(settings, specs, policy.policy)
     kafka = settings.kafka
     return Job(
@@ -172,11 +190,81 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         status=status,
         metrics=metrics,
         sources=read,
-        needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic),
+        needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic),
         failpoint=failpoint,
         follower=follower,
+        entities=entities,
         until_drained=until_drained,
     )
+
+
+def build_processing(settings: Settings) -> Processing:
+    """The processors of the settings, as a step."""
+    from chronicle.processors.registry import load
+    from chronicle.processors.step import Processing
+
+    return Processing(load(settings.processors, directory=Path.cwd()))
+
+
+def steps(
+    settings: Settings, policy: Rules, follower: Follower, entities: EntityFollower, processing: Processing
+) -> tuple[Step, ...]:
+    """What is done to each batch between the path and the sinks, in a worker and when changes are processed again."""
+    from chronicle.sinks.policies import Recording
+    from chronicle.stages.enrich import Enriching
+    from chronicle.worker.attributing import Attributing
+
+    return (
+        Recording(settings.clickhouse, policy.policy, policy.policy.text),
+        Attributing(follower, wait_ms=settings.worker.attribution_wait_ms),
+        Enriching(entities),
+        processing,
+    )
+
+
+@dataclass(frozen=True)
+class Reprocessing:
+    """What processes recorded changes again."""
+
+    engine: Engine
+    follower: Follower | None
+    entities: EntityFollower | None
+    retracting: Retracting | None
+
+    def need_from(self, timestamp_ms: int) -> None:
+        """From when on contexts are needed (milliseconds since 1970)."""
+        if self.follower is not None:
+            self.follower.need_from(timestamp_ms)
+
+    def retracted(self) -> int:
+        """Audit records that were taken back."""
+        return 0 if self.retracting is None else self.retracting.sent
+
+    def close(self) -> None:
+        """Give back threads and connections."""
+        if self.follower is not None:
+            self.follower.close()
+        if self.entities is not None:
+            self.entities.close()
+        self.engine.close()
+
+
+def build_reprocessing(
+    settings: Settings, specs: Sequence[SourceSpec], policy: Rules, watch: Status, *, dry_run: bool
+) -> Reprocessing:
+    """The worker's engine with its steps and sinks, and one that takes audit records back; in a dry run neither."""
+    from chronicle.reprocess import Nowhere, Retracting
+
+    if dry_run:
+        return Reprocessing(build_engine(settings, specs, watch, rules=policy, into=(Nowhere(),)), None, None, None)
+    processing = build_processing(settings)
+    policy = replace(policy, granted=processing.granted)
+    follower, retracting = build_follower(settings, specs, policy, watch), Retracting(settings.kafka)
+    entities = build_entity_follower(settings)
+    entities.start()
+    into, done = (*sinks(settings), retracting), steps(settings, policy, follower, entities, processing)
+    engine = build_engine(settings, specs, watch, rules=policy, steps=done, into=into)
+    return Reprocessing(engine, follower, entities, retracting)
 
 
 def build_follower(settings: Settings, specs: Sequence[SourceSpec], policy: Rules, watch: Status) -> Follower:

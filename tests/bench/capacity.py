@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from chronicle.sinks.clickhouse_client import connect
 from tests.bench.backlog import Backlog, produce
 from tests.bench.meter import CpuMeter, drift, resident_mib
 from tests.bench.plain_faust import RESULT
-from tests.bench.site import Site
+from tests.bench.site import CONNECTORS, Site
 from tests.faults.processes import WorkerProcess
 
 SAMPLE_S = 0.25
@@ -131,7 +132,15 @@ def plain_agent(site: Site, backlog: Backlog, rows: int, way: str) -> float:
     stack = site.stack
     options = [stack.kafka, stack.registry_url, stack.clickhouse_url, site.source, str(rows), way, *backlog.topics]
     command = [sys.executable, "-m", "tests.bench.plain_faust", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+        cwd=site.directory,  # Faust makes a directory for its tables where it is started
+        env={**os.environ, "PYTHONPATH": str(CONNECTORS.parent)},
+    )
     costs = [line.split()[1] for line in done.stdout.splitlines() if line.startswith(RESULT)]
     if done.returncode != 0 or not costs:
         raise RuntimeError(f"the plain agent failed:\n{done.stderr[-2000:]}")

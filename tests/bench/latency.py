@@ -30,8 +30,8 @@ from tests.faults.processes import WorkerProcess, until
 SIGNALS = "CREATE TABLE {}chronicle_signal (id varchar(64) PRIMARY KEY, type varchar(32), data varchar(2048))"
 PLACEHOLDER = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 PAUSE_S = 0.025
-"""Between two polls: what the figures are uncertain by, beside the query's own time. At 5 ms the poller and its queries took
-a quarter of all the CPU that there was, and what was measured was the poller."""
+"""Between two polls: what the figures are uncertain by, beside the query's own time. Not less: the poller and its queries
+share the cores with what they measure."""
 LATE_S = 60.0
 _NEVER = threading.Event()
 

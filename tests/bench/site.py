@@ -42,6 +42,7 @@ class Site:
                 audit_topic=f"{self.source}_audit",
                 dead_letter_topic=f"{self.source}_dead",
                 retry_topic=f"{self.source}_retry",
+                entities_topic=f"{self.source}_entities",
             ),
             registry=Registry(url=stack.registry_url),
             clickhouse=ClickHouse(url=stack.clickhouse_url, database=self.source, mirror_database=f"{self.source}_mirror"),

@@ -46,6 +46,7 @@ def environment(settings: Settings) -> dict[str, str]:
         "KAFKA__AUDIT_TOPIC": settings.kafka.audit_topic,
         "KAFKA__DEAD_LETTER_TOPIC": settings.kafka.dead_letter_topic,
         "KAFKA__RETRY_TOPIC": settings.kafka.retry_topic,
+        "KAFKA__ENTITIES_TOPIC": settings.kafka.entities_topic,
         "REGISTRY__URL": settings.registry.url,
         "CLICKHOUSE__URL": settings.clickhouse.url,
         "CLICKHOUSE__DATABASE": settings.clickhouse.database,

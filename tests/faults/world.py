@@ -68,6 +68,7 @@ class World:
                 audit_topic=f"g_{name}.audit",
                 dead_letter_topic=f"g_{name}.dead",
                 retry_topic=f"g_{name}.retry",
+                entities_topic=f"g_{name}.entities",
             ),
             registry=Registry(url=self.stack.registry_url),
             clickhouse=ClickHouse(url=self.stack.clickhouse_url, database=f"g_{name}", mirror_database=f"g_{name}_mirror"),

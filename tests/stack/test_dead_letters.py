@@ -58,6 +58,7 @@ def settings(stack: Stack, unique: str, tmp_path: Path) -> Iterator[Settings]:
             audit_topic=f"{unique}.audit",
             dead_letter_topic=f"{unique}.dead",
             retry_topic=f"{unique}.retry",
+            entities_topic=f"{unique}.entities",
         ),
         clickhouse=ClickHouse(url=stack.clickhouse_url, database=f"{unique}_trail", mirror_database=f"{unique}_mirror"),
         registry=Registry(url=stack.registry_url),
@@ -66,7 +67,7 @@ def settings(stack: Stack, unique: str, tmp_path: Path) -> Iterator[Settings]:
     setup.run(found)
     yield found
     AdminClient(found.kafka.client_config()).delete_topics(
-        [found.kafka.audit_topic, found.kafka.dead_letter_topic, found.kafka.retry_topic]
+        [found.kafka.audit_topic, found.kafka.dead_letter_topic, found.kafka.retry_topic, found.kafka.entities_topic]
     )
     client = connect(found.clickhouse)
     for database in (found.clickhouse.database, found.clickhouse.mirror_database):

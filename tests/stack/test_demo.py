@@ -32,7 +32,8 @@ class User:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """`chronicle …`."""
-        environment = {**os.environ, **self.stack.environment, "CHRONICLE_CONFIG": str(self.stack.settings_file)}
+        settings = {"CHRONICLE_CONFIG": str(self.stack.settings_file), "CHRONICLE_POLICY_FILE": "policy.toml"}
+        environment = {**os.environ, **self.stack.environment, **settings}
         return subprocess.run([*COMMAND, *words], cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
     def lines(self, *words: str) -> list[dict[str, Any]]:
@@ -71,6 +72,10 @@ def test_the_demo_finds_everything_equal_twice(proofs: list[dict[str, Any]]) -> 
         assert len(proof["tables"]) == 6
         for table in proof["tables"]:
             assert len(set(table["digests"].values())) == 1, table
+            assert len(set(table["hidden_digests"].values())) == 1, table
+        assert proof["attribution"]["shop"]["message"] and proof["attribution"]["hiring"]["comment"]
+        assert {"hired", "offer"} <= {row["stage"] for row in proof["funnel"]}
+        assert proof["labels"]["identity_change"] and proof["left_out_by_policy"]["ignored"]
     first, second = (sum(sum(table["changes"].values()) for table in proof["tables"]) for proof in proofs)
     assert second > first
 

@@ -97,7 +97,7 @@ class Source:
         """Actors by transaction, and what is open."""
         wanted = {self.one(number): received_ms or now_ms() for number in transactions}
         found, open_ = follower.wait(wanted, timeout_s)
-        actors = {row["transaction_id"]: json.loads(row["context"])["actor"] for row in found.to_dicts()}
+        actors = {row["transaction_id"]: json.loads(row["context"])["actor"]["id"] for row in found.to_dicts()}
         return actors, {transaction_id for _, _, transaction_id in open_}
 
     def close(self) -> None:

@@ -53,7 +53,7 @@ class Deployment:
         sections: dict[str, dict[str, Any]] = {
             "kafka": {
                 "bootstrap_servers": stack.kafka, "audit_topic": f"{name}-audit", "dead_letter_topic": f"{name}-dead",
-                "retry_topic": f"{name}-retry",
+                "retry_topic": f"{name}-retry", "entities_topic": f"{name}-entities",
             },
             "registry": {"url": stack.registry_url, "unknown_id_wait_s": 1.0},
             "clickhouse": {"url": stack.clickhouse_url, "database": name, "mirror_database": f"{name}_mirror"},
@@ -103,7 +103,7 @@ class Deployment:
     def start(self, *arguments: str, **settings: str) -> WorkerProcess:
         environment = {
             "CHRONICLE_CONFIG": str(self.settings_file),
-            **{f"CHRONICLE_WORKER__{name.upper()}": value for name, value in settings.items()},
+            **{name if name.isupper() else f"CHRONICLE_WORKER__{name.upper()}": value for name, value in settings.items()},
         }
         worker = WorkerProcess(
             ["chronicle.cli", "worker", *arguments], environment, self.directory / f"worker{len(self.workers)}.log"

@@ -79,7 +79,7 @@ def test_a_new_schema_waits_for_the_registry_after_all_other_transforms() -> Non
 
 def test_comments_are_captured_only_when_asked_for_and_only_through_the_transform() -> None:
     """`include.query` without KeepComment would write whole statements: the two come and go together."""
-    assert rendered(HIRING)["include.query"] == "false"
+    assert rendered(replace(HIRING, attribution_comments=False))["include.query"] == "false"
     options = rendered(replace(HIRING, attribution_comments=True))
     assert options["include.query"] == "true"
     assert options["transforms"] == "nulls,comment,context,epoch,registry"

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from uuid import UUID
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.codec.contract import Contract
@@ -282,7 +282,6 @@ MARK = "Zq7Xk"
 texts = st.text(min_size=0, max_size=20).map(lambda text: MARK + text + MARK)
 
 
-@settings(deadline=None)  # the first row of a policy compiles its plan
 @given(
     email=texts,
     name=texts,

@@ -23,6 +23,8 @@ GROUPS: dict[str, tuple[str, str]] = {
     "attribution": ("attribution", "Who did it: how much of the trail says so."),
     "decrypt": ("decrypt", "A change with its encrypted columns in clear, for those who hold the key."),
     "policy": ("policy", "What may be seen: propose, check and show the policy; its keys."),
+    "reprocess": ("reprocess", "Recorded changes of a table again, under the policy in force now."),
+    "entities": ("entities", "Reference data joined to changes: put, get, list, delete, load."),
     "dead-letters": ("dead_letters", "Records that could not be processed: list, show, replay."),
 }
 """Command → (module in this package, one line of help). A module exports `app`, or a function of the command's name."""

@@ -20,6 +20,9 @@ from chronicle.cli.terminal import command, err, out, print_json
 if TYPE_CHECKING:
     from chronicle.dev.demo import Proof
 
+RUNGS = ("message", "table", "comment", "row", "pending", "none")
+"""As `trail.attribution.RUNGS`, which is not imported for `--help`."""
+
 EPILOG = "Example: chronicle dev demo --seconds 10"
 OPERATIONS = ("snapshot", "create", "update", "delete", "truncate")
 TRY_NEXT = (
@@ -111,15 +114,35 @@ def _show(proof: Proof) -> None:
     for one in proof.tables:
         table.add_row(str(one.name), *(f"{one.by_operation.get(operation, 0):,}" for operation in OPERATIONS))
     shown.print_table(table)
-    table = Table(title="Final rows: source = mirror = audit topic, by digest of every value", title_justify="left")
-    for title in ("table", "rows", "source", "mirror", "audit topic", ""):
+    table = Table(
+        title="Final rows: source = mirror = audit topic, by digest of every clear value (hidden ones: mirror = audit topic)",
+        title_justify="left",
+    )
+    for title in ("table", "rows", "source", "mirror", "audit topic", "hidden", ""):
         table.add_column(title, justify="right" if title == "rows" else "left")
     for one in proof.tables:
         rows = {one.source.rows, one.mirror.rows, one.audit.rows}
         verdict = Text("equal", "green") if one.equal else Text("DIFFERENT", "bold red")
         digests = (one.source.digest, one.mirror.digest, one.audit.digest)
-        table.add_row(str(one.name), " / ".join(f"{count:,}" for count in sorted(rows)), *digests, verdict)
+        hidden = ", ".join(one.hidden)
+        table.add_row(str(one.name), " / ".join(f"{count:,}" for count in sorted(rows)), *digests, hidden, verdict)
     shown.print_table(table)
+    table = Table(title="Who did it", title_justify="left", header_style="bold")
+    table.add_column("source")
+    for rung in RUNGS:
+        table.add_column(rung, justify="right")
+    for source, counts in proof.attributed.items():
+        table.add_row(source, *(f"{counts.get(rung, 0):,}" for rung in RUNGS))
+    shown.print_table(table)
+    table = Table(title="The hiring funnel, by a processor", title_justify="left", header_style="bold")
+    for title in ("stage", "came to it", "mean quality", "days to hire"):
+        table.add_column(title, justify="left" if title == "stage" else "right")
+    for stage, count, quality, days in proof.funnel:
+        table.add_row(stage, f"{count:,}", *("" if one is None else f"{one:,.1f}" for one in (quality, days)))
+    shown.print_table(table)
+    said = [f"{count:,} {name}" for name, count in proof.labels.items()]
+    left = [f"{count:,} {rule}" for rule, count in proof.stubs.items()]
+    out.print(Text(f"labels: {', '.join(said) or 'none'}; left out by the policy: {', '.join(left) or 'nothing'}", "dim"))
     table = Table(title="Commit → queryable, measured by polling (ms)", title_justify="left", header_style="bold")
     for title in ("source", "transactions", "p50", "p99", "max"):
         table.add_column(title, justify="left" if title == "source" else "right")

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chronicle import config
-from chronicle.cli import policy_keys, shown
+from chronicle.cli import policy_diff, policy_history, policy_keys, shown
 from chronicle.cli.terminal import command, err, out, print_json
 from chronicle.errors import ConfigError
 
@@ -28,6 +28,8 @@ app = typer.Typer(
     epilog="Example: chronicle policy check",
 )
 app.add_typer(policy_keys.app, name="keys")
+policy_diff.register(app)
+policy_history.register(app)
 
 File = Annotated[Path | None, typer.Option("--policy", help="The policy file; default: policy_file of the settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]

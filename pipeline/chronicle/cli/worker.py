@@ -20,6 +20,11 @@ ENVIRONMENT = {
     # glibc would give memory back after every batch and ask for it again (fact 29)
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
     "MALLOC_TOP_PAD_": "67108864",
+    # a set trim threshold freezes the mmap threshold at 128 KiB: every larger block would be mapped anew
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    # Polars' allocator would give pages back after every batch and fault them in again
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:60000,muzzy_decay_ms:-1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
     # one process per core: Polars' own threads only get in each other's way
     "POLARS_MAX_THREADS": "1",
 }

@@ -27,7 +27,9 @@ from chronicle.dev.latency import Latency, Poller, latencies
 from chronicle.dev.stack import DEFAULT_PARTS, Progress, Stack
 from chronicle.dev.worker_part import Worker
 from chronicle.errors import ChronicleError, ConfigError
+from chronicle.policy.file import Policy
 from chronicle.policy.keyring import lacking
+from chronicle.policy.rules import CLEAR
 from chronicle.policy_files import add_key, read_key_ring, read_policy
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.trail import changes, letters
@@ -63,11 +65,16 @@ class TableProof:
     source: proof.Side
     mirror: proof.Side
     audit: proof.Side
+    """These three by the columns that the policy leaves clear."""
+    hidden: tuple[str, ...]
+    """Columns that mirror and audit topic hold in another form than the source: tokens, masks, coarser values, ciphertexts."""
+    hidden_mirror: proof.Side
+    hidden_audit: proof.Side
 
     @property
     def equal(self) -> bool:
-        """Source = mirror = audit topic."""
-        return self.source == self.mirror == self.audit
+        """Source = mirror = audit topic in clear columns, mirror = audit topic in hidden ones."""
+        return self.source == self.mirror == self.audit and self.hidden_mirror == self.hidden_audit
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +87,13 @@ class Proof:
     rollbacks: int
     dead_letters: Sequence[DeadLetter]
     planted: tuple[str, int, int]
+    attributed: Mapping[str, Mapping[str, int]]
+    """By source: changes by what says who did them."""
+    labels: Mapping[str, int]
+    stubs: Mapping[str, int]
+    """Changes that the policy left out, by rule."""
+    funnel: Sequence[tuple[str, int, float | None, float | None]]
+    """What the recruitment processors say: stage, applications that came to it, mean quality, days from application to hire."""
     problems: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
@@ -91,6 +105,8 @@ class Proof:
                     "changes": dict(table.by_operation),
                     "rows": table.source.rows,
                     "digests": {"source": table.source.digest, "mirror": table.mirror.digest, "audit": table.audit.digest},
+                    "hidden_columns": list(table.hidden),
+                    "hidden_digests": {"mirror": table.hidden_mirror.digest, "audit": table.hidden_audit.digest},
                     "equal": table.equal,
                 }
                 for table in self.tables
@@ -99,6 +115,13 @@ class Proof:
             "commit_to_queryable_ms": [
                 {"source": one.source, "measured": one.measured, "p50": one.p50_ms, "p99": one.p99_ms, "max": one.max_ms}
                 for one in self.latencies
+            ],
+            "attribution": {source: dict(counts) for source, counts in self.attributed.items()},
+            "labels": dict(self.labels),
+            "left_out_by_policy": dict(self.stubs),
+            "funnel": [
+                {"stage": stage, "applications": count, "quality": quality, "days_to_hire": days}
+                for stage, count, quality, days in self.funnel
             ],
             "dead_letters": [letter.as_json() for letter in self.dead_letters],
             "problems": list(self.problems),
@@ -186,7 +209,9 @@ def run(stack: Stack, settings: Settings, plan: traffic.Plan, steps: Steps) -> P
             _wait_letter(client, settings, planted)
             poller.stop()
         with steps("compare source, mirror and audit topic") as step:
-            return _prove(_Evidence(stack, settings, client, told, poller.seen, planted), step)
+            return _prove(
+                _Evidence(stack, settings, client, told, poller.seen, planted, read_policy(settings.policy_file)), step
+            )
     finally:
         poller.end()
         polling.close()
@@ -273,6 +298,7 @@ class _Evidence:
     told: Mapping[str, traffic.Told]
     seen: Mapping[tuple[str, str], float]
     planted: tuple[str, int, int]
+    policy: Policy
 
     def table(self, name: TableName, by_operation: Mapping[str, int], records: Sequence[Mapping[str, Any]]) -> TableProof:
         """Read one table from all three sides."""
@@ -282,8 +308,20 @@ class _Evidence:
             else proof.mariadb_rows(self.stack.mariadb_params("hiring"), name)
         )
         mirrored = proof.mirror_rows(self.client, self.settings.clickhouse.mirror_database, name)
+        audited = proof.audit_rows(records, name)
+        policy = self.policy.table(name.source, name.schema, name.table, tuple(rows[0]) if rows else (), ())
+        # an ignored update reaches the mirror only
+        clear = {column for column, one in policy.columns.items() if one.treatment == CLEAR} - policy.ignore
+        hidden = tuple(sorted({column for row in mirrored for column in row} - clear - policy.ignore))
         return TableProof(
-            name, by_operation, proof.side(rows), proof.side(mirrored), proof.side(proof.audit_rows(records, name))
+            name=name,
+            by_operation=by_operation,
+            source=proof.side(rows, clear),
+            mirror=proof.side(mirrored, clear),
+            audit=proof.side(audited, clear),
+            hidden=hidden,
+            hidden_mirror=proof.side(mirrored, hidden),
+            hidden_audit=proof.side(audited, hidden),
         )
 
 
@@ -300,8 +338,43 @@ def _prove(evidence: _Evidence, step: Step) -> Proof:
     rollbacks = sum(one.rollbacks for one in evidence.told.values())
     measured = latencies(commits, evidence.seen)
     step.detail(f"{len(records):,} audit records, {len(tables)} tables, {sum(table.source.rows for table in tables):,} rows")
-    unfinished = Proof(tables, measured, len(commits), rollbacks, found, evidence.planted, ())
+    told = _told(evidence.client, database)
+    unfinished = Proof(tables, measured, len(commits), rollbacks, found, evidence.planted, *told, ())
     return replace(unfinished, problems=_problems(unfinished, _started(commits)))
+
+
+FUNNEL = """
+    SELECT JSONExtractString(said, 'stage') AS stage, count() AS applications,
+        round(avg(JSONExtract(said, 'quality_score', 'Nullable(Float64)')), 1) AS quality,
+        round(avg(JSONExtract(said, 'time_to_hire_days', 'Nullable(Float64)')), 1) AS days
+    FROM (SELECT assumeNotNull(extra) AS said, operation FROM {database:Identifier}.changes FINAL
+          WHERE source = 'hiring' AND table = 'applications' AND extra IS NOT NULL AND operation IN ('create', 'update'))
+    WHERE stage != JSONExtractString(said, 'previous_stage')
+    GROUP BY stage ORDER BY any(JSONExtractInt(said, 'funnel_position')), stage
+"""
+
+
+def _told(
+    client: Client, database: str
+) -> tuple[dict[str, dict[str, int]], dict[str, int], dict[str, int], list[tuple[str, int, float | None, float | None]]]:
+    """Who did it, what it means, what was left out, and the funnel, as counts."""
+    parameters = {"database": database}
+
+    def rows(sql: str) -> Sequence[Sequence[Any]]:
+        return client.query(sql, parameters=parameters).result_rows
+
+    attributed: dict[str, dict[str, int]] = {source: {} for source in SOURCES}
+    for source, rung, count in rows(
+        "SELECT source, attribution, count() FROM {database:Identifier}.audit_trail WHERE operation != 'snapshot' "
+        "GROUP BY source, attribution ORDER BY source, attribution"
+    ):
+        attributed.setdefault(source, {})[rung] = count
+    labels = rows(
+        "SELECT arrayJoin(labels) AS label, count() FROM {database:Identifier}.changes FINAL GROUP BY label ORDER BY label"
+    )
+    stubs = rows("SELECT stub, count() FROM {database:Identifier}.changes FINAL WHERE stub != '' GROUP BY stub ORDER BY stub")
+    funnel = [(row[0], row[1], row[2], row[3]) for row in rows(FUNNEL)]
+    return attributed, {row[0]: row[1] for row in labels}, {row[0]: row[1] for row in stubs}, funnel
 
 
 def _problems(found: Proof, since: datetime) -> list[str]:
@@ -313,6 +386,11 @@ def _problems(found: Proof, since: datetime) -> list[str]:
     for letter in found.dead_letters:
         if letter.coordinates != found.planted and letter.timestamp > since:
             problems.append(f"{letter.topic} {letter.partition} {letter.offset}: a dead letter that nobody planted")
+    for source, rungs in (("shop", ("message",)), ("hiring", ("table", "comment"))):
+        problems += [f"{source}: nobody is known by {rung}" for rung in rungs if not found.attributed[source].get(rung)]
+    problems += [] if found.labels else ["no change has a label"]
+    problems += [] if found.funnel else ["the processors said nothing about the funnel"]
+    problems += [] if found.stubs.get("ignored") else ["no update was ignored"]
     measured = {one.source for one in found.latencies}
     problems += [f"{source}: no transaction was measured" for source in SOURCES if source not in measured]
     return problems

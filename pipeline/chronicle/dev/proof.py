@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -23,8 +23,6 @@ from chronicle.errors import ChronicleError
 from chronicle.sinks.mirror_names import current_name
 from chronicle.trail.tables import TableName
 
-SECRETS = frozenset({"password", "api_token"})
-"""The demo's columns that the trail redacts and the mirrors leave out."""
 TIMEOUT_S = 15.0
 
 Row = Mapping[str, Any]
@@ -38,9 +36,9 @@ class Side:
     digest: str
 
 
-def side(rows: Iterable[Row]) -> Side:
-    """Order of rows and columns does not matter; every value does."""
-    texts = sorted(canonical(row) for row in rows)
+def side(rows: Iterable[Row], columns: Collection[str]) -> Side:
+    """What these columns hold. Order of rows and columns does not matter; every value does."""
+    texts = sorted(canonical(row, columns) for row in rows)
     return Side(len(texts), hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest())
 
 
@@ -126,9 +124,9 @@ def audit_records(kafka: Kafka, sources: Sequence[str]) -> list[Mapping[str, Any
     return list(by_event.values())
 
 
-def canonical(row: Row) -> str:
-    """One text per row, the same from whichever side it was read; without the secret columns."""
-    plain = {column: _plain(value) for column, value in row.items() if column not in SECRETS}
+def canonical(row: Row, columns: Collection[str]) -> str:
+    """One text per row, the same from whichever side it was read."""
+    plain = {column: _plain(value) for column, value in row.items() if column in columns}
     return json.dumps(plain, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 

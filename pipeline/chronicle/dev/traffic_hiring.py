@@ -1,11 +1,11 @@
-"""The demo's recruiting: an application on MariaDB that says who did what by rows of the context table."""
+"""The demo's recruiting: an application on MariaDB that says who did what by rows of the context table, or by comments."""
 
 from __future__ import annotations
 
 import json
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.resources import files
@@ -14,6 +14,7 @@ from typing import Any
 import pymysql
 from pymysql.cursors import Cursor
 
+from chronicle.attribution import attribute
 from chronicle.dev.traffic import CLERKS, PEOPLE, email_of, weighted
 
 DATABASE = "hiring"
@@ -173,12 +174,13 @@ class Hiring:
 
     @contextmanager
     def _transaction(self, chosen: random.Random, reason: str) -> Iterator[Cursor]:
-        with self.connection.cursor() as cursor:
-            if chosen.random() < 0.6:  # not every application says who it is
-                context = json.dumps({"actor": chosen.choice(CLERKS), "reason": reason})
-                cursor.execute("INSERT INTO chronicle_context (context) VALUES (%s)", (context,))
+        """Some say who it is in the context table, some in comments, some not at all."""
+        how = chosen.random()
+        with ExitStack() as open_, self.connection.cursor() as cursor:
+            if how < 0.7:
+                open_.enter_context(attribute(self.connection, actor=chosen.choice(CLERKS), reason=reason, comment=how < 0.25))
             yield cursor
-        self.connection.commit()
+            self.connection.commit()
 
     def _gtid(self) -> str:
         with self.connection.cursor() as cursor:

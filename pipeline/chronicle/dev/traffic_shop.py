@@ -23,8 +23,8 @@ STAR, STAR_IMPORTED = 7, 100_007
 FIRST_NEW = 1_000
 
 ACTIONS = (
-    (14, "sign_up"), (30, "order"), (22, "advance"), (18, "edit"), (6, "cancel"), (2, "forget"), (3, "renumber"),
-    (5, "roll_back"),
+    (14, "sign_up"), (30, "order"), (18, "advance"), (18, "edit"), (4, "annotate"), (6, "cancel"), (2, "forget"),
+    (3, "renumber"), (5, "roll_back"),
 )  # fmt: skip
 STORY = (
     (0.10, "import", "migration", "import of the old customer file"),
@@ -143,6 +143,12 @@ class Shop:
             _say(cursor, chosen, "support")
             edited = SQL("UPDATE customers SET {} = %s WHERE id = %s").format(Identifier(column))
             cursor.execute(edited, (value, chosen.choice(self.customers)))
+            return _xid(cursor)
+
+    def _annotate(self, chosen: random.Random) -> str:
+        """Of the note alone: the policy ignores it."""
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            cursor.execute("UPDATE orders SET note = %s WHERE id = %s", ("call ada@example.org", chosen.choice(self.orders)))
             return _xid(cursor)
 
     def _cancel(self, chosen: random.Random) -> str:

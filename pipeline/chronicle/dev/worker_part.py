@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import ClassVar
@@ -28,6 +29,9 @@ class Worker(Part):
             **base_environment(),
             "CHRONICLE_CONFIG": str(self.site.directory / "chronicle.toml"),
             "CHRONICLE_CONNECT__DIRECTORY": str(Path("connectors").absolute()),
+            "CHRONICLE_POLICY_FILE": str(Path("policy.toml").absolute()),
+            "CHRONICLE_SCHEMAS_DIR": str(Path("schemas").absolute()),
+            "CHRONICLE_PROCESSORS": json.dumps(["chronicle.examples.recruitment", "chronicle.examples.compliance"]),
         }
         start = "from chronicle.cli import main; main()"
         return Command((sys.executable, "-c", start, "worker", "--instance-id", "local"), environment)

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from chronicle.model.alerts import ALERTS
+from chronicle.model.columns import empty
 from chronicle.model.dead_letters import DeadLetter
+from chronicle.model.references import References
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +63,31 @@ class Batch:
     """Things an operator should read once (names of tables and columns, never values)."""
     unclassified: Mapping[str, int] = field(default_factory=dict)
     """Table (source.schema.table) → values hidden because the policy does not name their column."""
+    granted: Mapping[tuple[str, str, str], pl.DataFrame] = field(default_factory=dict, repr=False)
+    """Clear values for processors, and for nothing else: the step `processors` takes them out of the batch.
+
+    (source, schema, table) → one row for each of its changes that has images: `_row` (UInt32, index in `changes`) and the
+    granted columns by their names, as people see them (`stages.row_view`).
+    """
+    alerts: pl.DataFrame = field(default_factory=lambda: empty(ALERTS), repr=False)
+    """What processors raised, columns as in `model.alerts.ALERTS`; idempotent by `alert_id`."""
+    references: tuple[References, ...] = field(default=(), repr=False)
+    """Clear ids of reference data, until the step `enrich` joins it; none in any sink or processor."""
+    unknown_entities: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """(table, into) → changes that named an entity that there is not."""
 
     def rows(self) -> int:
         """How many input records this batch accounts for: each has exactly one disposition."""
         return len(self.changes) + len(self.transactions) + len(self.dead_letters) + sum(self.left_out.values())
 
     def select(self, lo: int, hi: int) -> Batch:
-        """The changes `lo` to `hi` (exclusive) with their mirror rows, and nothing else: for bisecting a refused batch."""
+        """The changes `lo` to `hi` (exclusive) with their mirror rows and alerts, nothing else: for bisecting a batch."""
         tables = []
         for rows in self.tables:
             mine = pl.col("_row").is_between(lo, hi, closed="left")
             part = rows.frame.filter(mine).with_columns(pl.col("_row") - pl.lit(lo, pl.UInt32))
             if len(part):
                 tables.append(TableRows(rows.source, rows.schema, rows.table, rows.columns, part))
-        return Batch(self.changes.slice(lo, hi - lo), tuple(tables), self.transactions.clear())
+        changes = self.changes.slice(lo, hi - lo)
+        alerts = self.alerts.join(changes, on="event_id", how="semi") if len(self.alerts) else self.alerts
+        return Batch(changes, tuple(tables), self.transactions.clear(), alerts=alerts)

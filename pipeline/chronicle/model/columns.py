@@ -44,7 +44,7 @@ CHANGES: tuple[ColumnSpec, ...] = (
     ColumnSpec("unavailable", pl.List(pl.String), "Array(LowCardinality(String))", "Columns whose value the database did not send (unchanged TOAST)."),
     ColumnSpec("labels", pl.List(pl.String), "Array(LowCardinality(String))", "Logical operations: the policy's labels and those of processors."),
     ColumnSpec("violations", pl.List(pl.String), "Array(LowCardinality(String))", "Value rules this row breaks and that only flag: rule:column."),
-    ColumnSpec("stub", pl.String, "LowCardinality(String)", "Why only this line is kept, without images: ignored, filtered, sampled or skipped; empty for a change told whole."),
+    ColumnSpec("stub", pl.String, "LowCardinality(String)", "Why only this line is kept, without images: ignored, filtered, sampled, skipped or dropped (by a processor); empty for a change told whole."),
     ColumnSpec("policy", pl.String, "LowCardinality(String)", "Hash of the policy this row was written under (table `policies`)."),
     ColumnSpec("epoch", pl.UInt8, "UInt8", "Raised when a slot, binlog or server starts over."),
     ColumnSpec("position_hi", pl.UInt64, "", "Upper half of position, the epoch in its top 8 bits."),

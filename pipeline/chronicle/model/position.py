@@ -32,9 +32,13 @@ def binlog_number() -> pl.Expr:
     return pl.col("file").str.extract(r"\.(\d+)$", 1).cast(pl.UInt64, strict=False)
 
 
-def postgres() -> tuple[pl.Expr, pl.Expr]:
-    """(`position_hi`, `position_lo`) from the columns epoch, sequence, lsn and op; null where there is no LSN at all."""
-    lsn = pl.coalesce(pl.col("lsn").cast(pl.UInt64, strict=False), sequence_lsn())
+def postgres(*, lsn_known: bool = False) -> tuple[pl.Expr, pl.Expr]:
+    """(`position_hi`, `position_lo`) from the columns epoch, sequence, lsn and op; null where there is no LSN at all.
+
+    `lsn_known`: no `lsn` is null, so that the sequence need not be asked for it.
+    """
+    plain = pl.col("lsn").cast(pl.UInt64, strict=False)
+    lsn = plain if lsn_known else pl.coalesce(plain, sequence_lsn())
     streamed = (pl.col("op") != "r").cast(pl.UInt64)
     return _upper(pl.coalesce(sequence_commit(), lsn)), (lsn * 2 + streamed).alias("position_lo")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -40,6 +40,8 @@ class Policy:
     """Id of the key that encrypts; None: the newest of that purpose."""
     hash: str
     """16 hex digits: equal for files that mean the same, whatever their comments, layout and order."""
+    text: str = field(default="", repr=False, compare=False)
+    """The file as it was read."""
 
     @property
     def unclassified(self) -> Unclassified:
@@ -72,7 +74,8 @@ def parse(text: str, *, name: str = "policy.toml") -> Policy:
     """
     said = read(text, name)
     said = replace(said, blocks=canonical_order(said.blocks))
-    return Policy(name, said.defaults, said.blocks, said.domains, said.context, said.routes, said.encrypt_key, hash=_hash(said))
+    parts = (said.defaults, said.blocks, said.domains, said.context, said.routes, said.encrypt_key)
+    return Policy(name, *parts, hash=_hash(said), text=text)
 
 
 def _hash(said: Said) -> str:

@@ -16,6 +16,7 @@ from chronicle import config
 from chronicle.errors import ConfigError, SinkRejected, TransientError
 from chronicle.model.batch import Batch, TableRows
 from chronicle.sinks import arrow, unavailable
+from chronicle.sinks.alerts import alerts
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.sinks.clickhouse_errors import SchemaMismatch, translated
 from chronicle.sinks.engines import quoted
@@ -79,6 +80,8 @@ class ClickHouseSink:
         _raise_worst(writes)
         if rows is not None:
             self._insert(client, rows, "changes", self._settings.database)
+        if len(batch.alerts):
+            self._insert(client, alerts(batch.alerts), "alerts", self._settings.database)
         if batch.dead_letters:
             letters = arrow.dead_letters(batch.dead_letters, failed_at_us=self._clock() // 1000, version=self._version)
             self._insert(client, letters, "dead_letters", self._settings.database)

@@ -23,6 +23,8 @@ class MemorySink:
         self.transactions: dict[tuple[str, int, int], dict[str, Any]] = {}
         """Transaction records by (topic, partition, offset)."""
         self.dead_letters: dict[tuple[str, int, int], DeadLetter] = {}
+        self.alerts: dict[bytes, dict[str, Any]] = {}
+        """By alert id, the latest."""
 
     def write(self, batch: Batch) -> None:
         """As `Sink.write`: all or nothing, so a refused batch leaves no trace."""
@@ -41,6 +43,10 @@ class MemorySink:
                 table[ids[row["_row"]]] = row
         for record in batch.transactions.iter_rows(named=True):
             self.transactions[record["topic"], record["partition"], record["offset"]] = record
+        for alert in batch.alerts.iter_rows(named=True):
+            known = self.alerts.get(alert["alert_id"])
+            if known is None or known["raised_at"] <= alert["raised_at"]:
+                self.alerts[alert["alert_id"]] = alert
         for letter in batch.dead_letters:
             self.dead_letters[letter.topic, letter.partition, letter.offset] = letter
 

@@ -16,8 +16,9 @@ from chronicle.model.batch import TableRows
 from chronicle.model.chunk import SourceSpec
 from chronicle.model.columns import CHANGES, empty
 from chronicle.model.dead_letters import LIMITS, Limits, Reason
+from chronicle.model.references import References
+from chronicle.stages import enrich, grants, meaning, validate
 from chronicle.stages import keys as key_texts
-from chronicle.stages import meaning, validate
 from chronicle.stages.decode import Indexes, Outcome, Part, Records
 from chronicle.stages.gather import Facts, place
 from chronicle.stages.identify import Processing, identified, positioned
@@ -83,6 +84,10 @@ class Changes:
         self._tables, self._outcome = tables, outcome
         self._families: dict[Family, list[Group]] = {}
         self._schema_id = np.zeros(len(records), np.uint32)
+        self.granted: dict[tuple[str, str, str], pl.DataFrame] = {}
+        """After `finish`: as `Batch.granted`."""
+        self.references: tuple[References, ...] = ()
+        """After `finish`: as `Batch.references`."""
 
     def add(self, part: Part, group: Flat, schema: str, table: str) -> None:
         """Records of one topic, writer schema, key layout and table; `group` is their frame laid flat."""
@@ -135,6 +140,9 @@ class Changes:
             changes, rows = changes[order], rows[order]
         at = np.full(len(self._records), -1, np.int64)
         at[rows] = np.arange(len(rows))
+        everything = [group for groups in self._families.values() for group in groups]
+        self.granted = grants.gathered(everything, at)
+        self.references = enrich.gathered(everything, at, changes["stub"])
         tables = (self._table(group, at, changes["stub"]) for group in mirrors)
         return changes, tuple(one for one in tables if len(one.frame))
 

@@ -19,7 +19,9 @@ _ORDER = [column.name for column in CHANGES if column.name not in MEANING]
 
 def positioned(changes: pl.DataFrame, family: Family) -> pl.DataFrame:
     """With `position_hi` and `position_lo`; null where the source block gives none."""
-    return changes.with_columns(position.postgres() if family is Family.POSTGRES else position.binlog())
+    return changes.with_columns(
+        position.postgres(lsn_known=not changes["lsn"].null_count()) if family is Family.POSTGRES else position.binlog()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,8 @@ class Path:
             outcome.left_out,
             tuple(dict.fromkeys(outcome.warnings)),
             outcome.unclassified,
+            changes.granted,
+            references=changes.references,
         )
 
     def _spec(self, topic: str) -> SourceSpec:

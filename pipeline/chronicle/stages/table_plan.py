@@ -26,10 +26,13 @@ from chronicle.model.dead_letters import Reason, Stage
 from chronicle.policy.file import Policy
 from chronicle.policy.keyring import KeyRing, missing
 from chronicle.policy.rules import REDACTED, Class, Images, OnBreak, TablePolicy
+from chronicle.stages import grants
 from chronicle.stages.attribute import Hide
 from chronicle.stages.ciphers import Cipher, Sentinel
 from chronicle.stages.decode import Indexes
+from chronicle.stages.enrich import EnrichPlan
 from chronicle.stages.expressions import compile_condition
+from chronicle.stages.grants import Grants, nothing_granted
 from chronicle.stages.route import MirrorPart, MirrorPlan
 from chronicle.stages.row_view import row_value
 from chronicle.stages.sanitize import token_key
@@ -90,6 +93,7 @@ class Made:
     entities: Mapping[str, pl.Series] = field(repr=False)
     """By `Enrich.into`: ids of reference data."""
     granted: Mapping[str, pl.Series] = field(repr=False)
+    """By column: clear values for processors."""
     encrypted: Sequence[Encrypted] = field(repr=False)
     mirror: MirrorPart | None = field(repr=False)
 
@@ -106,6 +110,8 @@ class Rules:
     """What the policy makes of the fields of contexts."""
     contracts: Mapping[str, Contract] = field(default_factory=dict)
     """By subject (`source.schema.table-value`): what consumers of a table rely on."""
+    granted: Grants = nothing_granted
+    """Columns that processors see in clear."""
 
 
 def compiled(
@@ -158,6 +164,9 @@ class TablePlan:
         postgres = spec.connector == "postgresql" and trust != FULL
         place = (policy.source, policy.schema, policy.table)
         unavailable = spec.unavailable_value_placeholder if postgres else None
+        self.granted = grants.exprs(columns, rules.granted(*place), key_names, trust, unavailable)
+        """By column that a processor sees in clear."""
+        self.enrich = EnrichPlan(columns, policy.enrich, hidden=self.treated, trusted=None if trust.deletes else key_names)
         self._where: list[pl.Expr] = []
         self.rules = RulePlan((), ())
         try:
@@ -209,9 +218,11 @@ class TablePlan:
         found: dict[str, list[pl.Expr]] = {
             "mirror": self.mirror.exprs if self.mirror else [],
             "rules": self.rules.exprs,
+            "entities": self.enrich.exprs,
             "where": self._where,
             "actor": [],
             "encrypted": [],
+            "granted": list(self.granted.values()),
         }
         if policy.actor is not None and policy.actor.column in by_name:
             name = policy.actor.column
@@ -249,8 +260,8 @@ class TablePlan:
             refused=verdict.refused,
             comment=group.table.get_column(_QUERY) if _QUERY in group.names else None,
             actor=extras["actor"][0] if extras["actor"] else None,
-            entities={},
-            granted={},
+            entities=self.enrich.ids(extras["entities"], extract.missing),
+            granted=dict(zip(self.granted, extras["granted"], strict=True)),
             encrypted=self._clear_cells(extras["encrypted"]),
             mirror=mirror,
         )

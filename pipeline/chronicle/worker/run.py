@@ -25,6 +25,7 @@ from chronicle.model.chunk import Chunk
 from chronicle.observe import Metrics, explain
 from chronicle.worker.app import WorkerApp, build_app, consumer_of, follow, stop
 from chronicle.worker.batcher import Batcher, Limits
+from chronicle.worker.entities import EntityFollower
 from chronicle.worker.ledger import Partition, Standing
 from chronicle.worker.replay import restore
 from chronicle.worker.status import Status
@@ -117,6 +118,7 @@ class Job:
     """Chronicle's own, without which nothing can be processed."""
     failpoint: Callable[[str], None]
     follower: ContextReader
+    entities: EntityFollower | None = None
     until_drained: bool = False
     totals: Totals = field(default_factory=Totals)
 
@@ -154,6 +156,8 @@ class _Process:
         self.tasks.append(loop.create_task(self._beat()))
         if not await self._await_topics():
             return self._exit_code()
+        if self.job.entities is not None:
+            self.job.entities.start()
         batcher, app, topic = self._build()
         consumer = self.consumer = consumer_of(app)
         self._wire_gauges(consumer)
@@ -389,6 +393,8 @@ class _Process:
         batcher.close()
         self.job.engine.close()
         self.job.follower.close()
+        if self.job.entities is not None:
+            self.job.entities.close()
         log.info("worker.stopped", records=self.job.totals.rows)
 
     def _exit_code(self) -> int:

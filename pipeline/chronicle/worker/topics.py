@@ -50,10 +50,20 @@ class Broker:
         if not wanted_offsets:
             return {}
         try:
-            futures = self._admin.list_offsets(wanted_offsets, request_timeout=TIMEOUT_S)
-            return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
+            return self._offsets(wanted_offsets)
+        except KafkaException as error:
+            if "LEADER" not in error.args[0].name():
+                raise translated(error) from None
+        # the library asks with the leader epoch it knows, and after a restart of the broker never looks for a new one itself
+        self.topics()
+        try:
+            return self._offsets(wanted_offsets)
         except KafkaException as error:
             raise translated(error) from None
+
+    def _offsets(self, wanted_offsets: dict[TopicPartition, Any]) -> dict[Partition, int]:
+        futures = self._admin.list_offsets(wanted_offsets, request_timeout=TIMEOUT_S)
+        return {(tp.topic, tp.partition): future.result().offset for tp, future in futures.items()}
 
     def retention_s(self, topics: Iterable[str]) -> dict[str, float]:
         """Seconds that each topic keeps a record; topics that keep everything are absent. Raises TransientError."""
