@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from chronicle.dev.stack import Stack
-from tests.stack.test_follower import Source
+from tests.stack.test_context_follower import Source
 from tests.stack.test_worker import Deployment
 
 pytestmark = pytest.mark.stack
