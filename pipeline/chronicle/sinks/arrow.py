@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from chronicle.model.columns import CHANGES
+from chronicle.model.columns import CHANGES, MEANING
 from chronicle.model.dead_letters import DeadLetter
 
 _OLDEST = pl.CompatLevel.oldest()  # ClickHouse reads plain Arrow strings and lists, not views
@@ -18,6 +18,9 @@ _SIXTEEN = pa.binary(16)
 _RUNGS = {"message": 2, "table": 1}
 _PLAIN = [spec.name for spec in CHANGES if spec.dtype != pl.Binary and not spec.name.startswith("position_")]
 _IDENTIFIERS = [spec.name for spec in CHANGES if spec.dtype == pl.Binary and spec.name != "event_id"]
+_NULLABLE = frozenset(spec.name for spec in CHANGES if "Nullable" in spec.clickhouse)
+_SELDOM = frozenset(MEANING) | {"previous_key", "previous_entity", "unavailable"}
+"""Columns that most batches have nothing in: then they are not sent at all."""
 
 Halves = np.ndarray[tuple[int, int], np.dtype[np.uint64]]
 
@@ -75,12 +78,20 @@ def _of_halves(halves: Halves) -> Any:
 
 def changes(frame: pl.DataFrame, places: Places) -> Any:
     """Rows of the table `changes`; `places` are the frame's."""
-    table = plain(frame.select(_PLAIN))
+    table = plain(frame.select(name for name in _PLAIN if name not in _SELDOM or not _is_default(frame[name])))
     events, positions = places.columns()
     table = table.append_column("event_id", events).append_column("position", positions)
     for name in _IDENTIFIERS:
-        table = table.append_column(name, sixteen(frame[name]))
+        if name not in _SELDOM or not _is_default(frame[name]):
+            table = table.append_column(name, sixteen(frame[name]))
     return table
+
+
+def _is_default(column: pl.Series) -> bool:
+    """Whether every row has what ClickHouse takes for a column that is not sent: NULL where it may be, else the empty value."""
+    if column.name in _NULLABLE:
+        return column.null_count() == len(column)
+    return not column.list.len().sum() if isinstance(column.dtype, pl.List) else bool((column == "").all())
 
 
 def mirror(frame: pl.DataFrame, columns: Sequence[tuple[str, str, str]], places: Places, more: Sequence[str] = ()) -> Any:
