@@ -111,6 +111,7 @@ WRONG: list[tuple[tuple[str, ...], dict[str, str], int, str]] = [
     (("changes", "--limit", "0"), {}, 2, "error: invalid value for '--limit'"),
     (("changes", "--since", "yesterday"), {}, 2, "error: write a time as"),
     (("changes", "--operation", "upsert"), {}, 2, "error: choose an operation"),
+    (("changes", "--attribution", "nobody"), {}, 2, "error: choose an attribution from message, table"),
     (("changes", "--since", "1h", "--until", "2h"), {}, 2, "error: choose a --since before --until"),
     (("changes", "--key", "7"), {}, 2, "error: add --table"),
     (("dead-letters", "list", "--reason", "nosuch"), {}, 2, "error: choose a --reason from"),
@@ -190,6 +191,48 @@ def test_a_history_tells_what_became_of_a_row(run: Callable[..., Done]) -> None:
     assert "\x1b" not in done.stdout
     told = [json.loads(line) for line in run("history", "t", "2", "--json").stdout.splitlines()]
     assert [one["operation"] for one in told] == ["create", "update"]
+    assert [(one["actor"], one["stub"], one["labels"]) for one in told] == [(None, "", [])] * 2
+
+
+POLICY = """
+[[tables]]
+match = "**"
+images = "changed"
+where = "amount > 1"
+columns = { id = "clear", amount = "clear", email = "redact", note = "redact" }
+[[tables.label]]
+columns = ["note"]
+as = "noted"
+"""
+
+
+@pytest.mark.stack
+def test_a_history_under_a_policy_hides_values_and_not_that_they_changed(
+    stack: Stack, unique: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a real worker leaves of a row: hidden changes, missing columns, a change that is left out but not silently."""
+    (tmp_path / "policy.toml").write_text(POLICY)
+    monkeypatch.setenv("CHRONICLE_POLICY_FILE", str(tmp_path / "policy.toml"))
+    made = Deployment(stack, unique, tmp_path)
+    try:
+        source = tmp_path / "connectors" / f"{unique}.toml"
+        source.write_text(f'full_identity = ["public.t"]\n{source.read_text()}')
+        changes = (made.change("c", 2), made.change("u", 2, note="x"), made.change("u", 2, amount=0.5), made.change("d", 2))
+        made.send([(made.table.key(2), change) for change in changes])
+        made.drain()
+        done = chronicle("history", "t", "2", cwd=tmp_path, CHRONICLE_CONFIG=str(made.settings_file))
+        listed = chronicle("changes", "--label", "noted", "--json", cwd=tmp_path, CHRONICLE_CONFIG=str(made.settings_file))
+    finally:
+        made.close()
+    told = [re.sub(r"^[-0-9]+ [:.0-9]+  ", "", line.strip()) for line in done.stdout.splitlines()[1:] if line]
+    assert [re.sub(r"  tx [0-9]+$", "", line) for line in told] == [
+        "create  by whom is not known yet  #noted", "amount  1.5", 'email   "[FILTERED]"', "id      2", "note    null",
+        "update  by whom is not known yet  #noted", "note  changed (hidden)",
+        "delete  by whom is not known yet  #noted", "amount  1.5", 'email   "[FILTERED]"', "id      2", 'note    "[FILTERED]"',
+    ]  # fmt: skip
+    assert done.stderr == "(1 change left out by the policy: --stubs)\n"
+    assert [json.loads(line)["operation"] for line in listed.stdout.splitlines()] == ["create", "update", "delete"]
+    assert "example.org" not in done.stdout + listed.stdout
 
 
 @pytest.mark.stack

@@ -133,7 +133,7 @@ def test_the_view_has_every_column_of_changes_once(trail: Trail) -> None:
         trail.say("1", MESSAGE, {"actor": "ada"})
     described = [row[0] for row in trail.client.query("DESCRIBE TABLE audit_trail").result_rows]
     changes = [row[0] for row in trail.client.query("DESCRIBE TABLE changes").result_rows]
-    assert sorted(described) == sorted([*changes, "attributed_late"])
+    assert sorted(described) == sorted([*changes, "attributed_late", "transaction_key"])
     assert trail.rows("actor_id") == [("ada",)]
 
 

@@ -106,7 +106,7 @@ def test_the_history_of_the_star_tells_its_story(proofs: list[dict[str, Any]], u
     told = user.lines("history", "customers", "7")
     assert told[0]["operation"] == "create"
     assert told[0]["key"] == {"id": 100_007}
-    assert told[0]["context"]["said"]["actor"] == "migration"
+    assert told[0]["actor"]["id"] == "migration"
     assert told[1]["previous_key"] == {"id": 100_007}
     columns = {column["column"]: column for entry in told for column in entry["columns"]}
     assert columns["tier"]["after"] is None

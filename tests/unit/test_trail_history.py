@@ -31,6 +31,22 @@ def change(position: int, operation: str, *, entity: str = "e", **given: Any) ->
         "before_known": True,
         "changed": (),
         "unavailable": (),
+        "labels": (),
+        "violations": (),
+        "stub": "",
+        "policy": "",
+        "attribution": "none",
+        "actor": None,
+        "request_id": None,
+        "reason": None,
+        "ip": None,
+        "session": None,
+        "tenant": None,
+        "tags": None,
+        "attributed_at": None,
+        "attributed_late": False,
+        "enriched": None,
+        "extra": None,
         "epoch": 0,
         "position": position,
         "transaction_id": str(position),
@@ -156,3 +172,113 @@ def test_a_truncate_counts_only_while_the_row_was_there() -> None:
         ]
     )
     assert [entry.change.position for entry in entries] == [2, 3]
+
+
+def test_what_an_update_does_not_hold_is_unchanged() -> None:
+    """Images may hold only what changed, ignored columns too: the row keeps the rest, up to its end."""
+    entries = told(
+        [
+            change(1, "create", after={"id": 7, "n": 1, "m": 5}),
+            change(2, "update", before={"id": 7, "n": 1, "at": 1}, after={"id": 7, "n": 2, "at": 2}, changed=("n",)),
+            change(3, "update", after={"id": 7, "n": 2, "m": 6, "at": 2}, before_known=False),
+            change(4, "delete", before={"id": 7}),
+        ]
+    )
+    assert entries[1].columns == (ColumnChange("n", 1, 2, Known.DATABASE),)
+    assert entries[2].columns == (ColumnChange("m", 5, 6, Known.TRAIL),)
+    assert [(one.column, one.before, one.known) for one in entries[3].columns] == [
+        ("id", 7, Known.DATABASE),
+        ("n", 2, Known.TRAIL),
+        ("m", 6, Known.TRAIL),
+        ("at", 2, Known.TRAIL),
+    ]
+
+
+def test_a_column_that_a_whole_last_row_lacks_is_not_lost_by_the_deletion() -> None:
+    """The database dropped it before: only a row of which no more than the key is kept is completed from the trail."""
+    entries = told([change(1, "create", after={"id": 7, "n": 1, "old": 5}), change(2, "delete", before={"id": 7, "n": 1})])
+    assert [one.column for one in entries[1].columns] == ["id", "n"]
+
+
+def test_a_change_that_the_policy_hides_is_still_a_change() -> None:
+    """Redacted on both sides, or left out with its name: `changed` names it, and so does the history, without a value."""
+    before = {"id": 7, "mail": "[FILTERED]", "n": 1}
+    after = {**before, "n": 2}
+    [entry] = told([change(1, "update", before=before, after=after, changed=("mail", "n", "secret"))])
+    assert entry.columns == (
+        ColumnChange("mail", "[FILTERED]", "[FILTERED]", Known.DATABASE, hidden=True),
+        ColumnChange("n", 1, 2, Known.DATABASE),
+        ColumnChange("secret", ABSENT, ABSENT, Known.DATABASE, hidden=True),
+    )
+    assert not entry.bare
+
+
+def test_a_value_written_in_another_way_is_not_hidden() -> None:
+    """A document's 1 is not its 1.0, nor its true, although Python takes them for equal."""
+    for old, new in ((1, 1.0), (1, True), ({"a": 1}, {"a": True}), ([0], [0.0])):
+        [entry] = told([change(1, "update", before={"doc": old}, after={"doc": new}, changed=("doc",))])
+        assert [one.hidden for one in entry.columns] == [False]
+
+
+def test_without_images_a_change_says_only_which_columns_changed() -> None:
+    """And a snapshot without an image never says that nothing is new; a row that the database did not send is no policy."""
+    changes = [
+        change(1, "create"),
+        change(2, "update", changed=("n",)),
+        change(3, "snapshot"),
+        change(4, "delete"),
+    ]
+    entries = told(changes)
+    assert [entry.bare for entry in entries] == [True] * 4
+    assert [entry.says_nothing_new for entry in entries] == [False] * 4
+    assert [[(one.column, one.hidden) for one in entry.columns] for entry in entries] == [[], [("n", True)], [], []]
+    assert not told([change(1, "delete", before_known=False)])[0].bare
+    assert not told([change(1, "create", after={}), change(2, "truncate", entity="table")])[1].bare
+
+
+def test_a_stub_tells_nothing_and_takes_nothing_from_the_row() -> None:
+    """What the policy left out stands between the others; what the trail had recorded before stays recorded."""
+    entries = told(
+        [
+            change(1, "create", after={"id": 7, "n": 1}),
+            change(2, "update", stub="ignored"),
+            change(3, "update", after={"id": 7, "n": 2}, before_known=False),
+            change(4, "delete", stub="filtered"),
+            change(5, "truncate", entity="table"),
+        ]
+    )
+    assert [(entry.change.position, entry.columns) for entry in entries] == [
+        (1, entries[0].columns),
+        (2, ()),
+        (3, (ColumnChange("n", 1, 2, Known.TRAIL),)),
+        (4, ()),
+    ]
+    assert [entry.bare for entry in entries] == [False] * 4
+
+
+def test_a_row_that_came_as_a_stub_was_there() -> None:
+    """It is not known, so nothing is compared with it, and yet TRUNCATE ended it."""
+    entries = told([change(1, "create", stub="filtered"), change(2, "truncate", entity="table")])
+    assert [entry.change.operation for entry in entries] == ["create", "truncate"]
+    changed = told([change(1, "create", stub="filtered"), change(2, "update", after={"id": 7}, before_known=False)])[1]
+    assert changed.known is Known.UNKNOWN
+
+
+def test_ciphertexts_are_not_compared() -> None:
+    """Each is bound to its change: two that differ may be one value, so nothing is said of it but that."""
+    old, new = {"id": 7, "iban": "e1.k.AAAA", "n": 1}, {"id": 7, "iban": "e1.k.BBBB", "n": 2}
+    created, updated = told([change(1, "create", after=old), change(2, "update", after=new, before_known=False)])
+    assert [one.column for one in updated.columns] == ["n"]
+    assert (created.uncompared, updated.uncompared) == ((), ("iban",))
+    assert told([change(1, "create", after=old), change(2, "snapshot", after={**old, "iban": "e1.k.C"})])[1].says_nothing_new
+    [named] = told([change(1, "update", before=old, after=new, changed=("iban",))])
+    assert named.columns == (ColumnChange("iban", "e1.k.AAAA", "e1.k.BBBB", Known.DATABASE),)
+    assert named.uncompared == ()
+    [_, moved] = told(
+        [
+            change(1, "delete", entity="old", key={"id": 3}, before={"id": 3, "iban": "e1.k.AAAA"}),
+            change(1, "create", after={"id": 7, "iban": "e1.k.BBBB"}, previous_key={"id": 3}, previous_entity="old"),
+        ]
+    )
+    assert [one.column for one in moved.columns] == ["id"]
+    assert moved.uncompared == ("iban",)

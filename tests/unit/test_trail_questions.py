@@ -121,3 +121,9 @@ def test_an_operation_that_does_not_exist_is_refused() -> None:
     """A typo in a filter is no empty answer."""
     with pytest.raises(ChronicleError, match="snapshot, create, update, delete, truncate"):
         Filters(operations=("remove",))
+
+
+def test_an_attribution_that_does_not_exist_is_refused_with_those_that_do() -> None:
+    """All six words, best first."""
+    with pytest.raises(ChronicleError, match="message, table, comment, row, pending, none: there is no 'messages'"):
+        Filters(attributions=("message", "messages"))

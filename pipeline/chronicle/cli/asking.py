@@ -1,4 +1,4 @@
-"""What the reading commands share: a connection to the trail, and filters as a person writes them."""
+"""What the reading commands share: a connection to the trail, filters as a person writes them, what they leave out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from chronicle import config
+from chronicle.cli.terminal import err
 from chronicle.errors import TransientError
 
 if TYPE_CHECKING:
@@ -58,3 +59,9 @@ def moment(text: str | None) -> datetime | None:
     from chronicle.trail import moments
 
     return None if text is None else moments.parse(text, datetime.now(UTC))
+
+
+def say_left_out(stubs: int) -> None:
+    """Nothing is hidden silently."""
+    if stubs:
+        err.print(f"({stubs:,} {'change' if stubs == 1 else 'changes'} left out by the policy: --stubs)")

@@ -59,7 +59,7 @@ def _show(found: Report) -> None:
     for title in ("changes", "known", *RUNGS):
         table.add_column(title, justify="right", no_wrap=True)
     for name, one in found.tables.items():
-        table.add_row(str(name), *_cells(one))
+        table.add_row(Text(shown.words(str(name))), *_cells(one))
     table.add_row("all", *_cells(found.total), style="bold")
     shown.print_table(table)
     if found.late:
@@ -74,10 +74,10 @@ def _show(found: Report) -> None:
     for each in found.out_of_band:
         table.add_row(
             shown.instant(each.committed_at),
-            each.source,
-            each.transaction_id,
+            Text(shown.words(each.source)),
+            Text(shown.words(each.transaction_id)),
             f"{each.changes:,}",
-            ", ".join(each.tables),
+            Text(shown.words(", ".join(each.tables))),
             ", ".join(each.operations),
         )
     shown.print_table(table)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from rich.cells import cell_len
@@ -16,6 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from chronicle.cli.terminal import out
+
+if TYPE_CHECKING:
+    from chronicle.trail.changes import Change
 
 VALUE_WIDTH_MAX = 120
 """Characters of one value in a layout for people; `--json` always has all of it."""
@@ -34,9 +37,18 @@ OPERATION_STYLES = {"create": "green", "update": "yellow", "delete": "red", "tru
 
 def value(given: Any, width: int = VALUE_WIDTH_MAX) -> str:
     """A value as JSON on one line. What is not printable is escaped, so that no value steers the terminal."""
-    text = json.dumps(given, ensure_ascii=False, separators=(",", ":"), default=str)
-    text = "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
+    text = _escaped(json.dumps(given, ensure_ascii=False, separators=(",", ":"), default=str))
     return text if len(text) <= width else f"{text[:width]}… ({len(text) - width} more characters)"
+
+
+def words(given: str, width: int = VALUE_WIDTH_MAX) -> str:
+    """A name or a sentence that somebody wrote, as it is, on one line: escaped and cut like a value, without quotes."""
+    text = _escaped(given)
+    return text if len(text) <= width else f"{text[:width]}…"
+
+
+def _escaped(text: str) -> str:
+    return text if text.isprintable() else "".join(one if one.isprintable() else f"\\u{ord(one):04x}" for one in text)
 
 
 def key(given: Mapping[str, Any] | None) -> str:
@@ -49,6 +61,13 @@ def key(given: Mapping[str, Any] | None) -> str:
 def operation(name: str) -> Text:
     """The operation's word in its colour."""
     return Text(name, OPERATION_STYLES.get(name, ""))
+
+
+def who(change: Change) -> Text:
+    """Who did it: the name, or else the id; that it is not known yet."""
+    if change.actor is not None:
+        return Text(words(change.actor.shown))
+    return Text("not known yet", "dim italic") if change.attribution == "pending" else Text()
 
 
 def instant(at: datetime) -> str:

@@ -1,25 +1,49 @@
-"""Changes by filter: what `chronicle changes` lists and `history` builds on."""
+"""Changes by filter, with the best that is known of who did them: what `chronicle changes` lists and `history` builds on."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from clickhouse_connect.driver.client import Client
 
-from chronicle.errors import ConfigError
+from chronicle.trail.filters import ROW, Filters, Where, where
 from chronicle.trail.reading import micros, rows
 from chronicle.trail.tables import TableName
 
-OPERATIONS = ("snapshot", "create", "update", "delete", "truncate")
-COLUMNS = (
-    "event_id, source, connector, schema, table, entity, operation, key, previous_key, previous_entity, before, after, "
-    "before_known, changed, unavailable, epoch, position, transaction_id, transaction_order, topic, partition, offset, "
-    "committed_at, captured_at, received_at, processed_at, inserted_at"
+__all__ = ["Actor", "Change", "Filters", "changes", "counts", "labels", "left_out", "parsed"]
+
+_AS_STORED = (
+    *("connector", "operation", "stub", "before_known", "policy", "epoch", "position", "transaction_id", "transaction_order"),
+    *("attribution", "request_id", "reason", "ip", "session", "tenant", "attributed_at"),
+    *("topic", "partition", "offset", "committed_at", "captured_at", "received_at", "processed_at", "inserted_at"),
 )
+_LISTS = ("changed", "unavailable", "labels", "violations")
+_JSON = ("key", "previous_key", "before", "after", "tags", "enriched", "extra")
+_ACTOR = ("actor_id", "actor_type", "actor_name")
+_MADE = ("event_id", "source", "schema", "table", "entity", "previous_entity", "attributed_late")
+_COLUMNS = ", ".join((*_MADE, *_AS_STORED, *_LISTS, *_JSON, *_ACTOR))
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who did it, as far as it was said."""
+
+    id: str | None
+    type: str | None
+    name: str | None
+
+    @property
+    def shown(self) -> str:
+        """How a person calls it: the name, or the id."""
+        return self.name or self.id or self.type or ""
+
+    def as_json(self) -> dict[str, Any]:
+        """For a pipe."""
+        return {"id": self.id, "type": self.type, "name": self.name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +63,29 @@ class Change:
     before_known: bool
     changed: tuple[str, ...]
     unavailable: tuple[str, ...]
+    labels: tuple[str, ...]
+    violations: tuple[str, ...]
+    stub: str
+    """Why the policy left it out: ignored, filtered, sampled or skipped. Then it has no images. Empty: it is told whole."""
+    policy: str
     epoch: int
     position: int
     transaction_id: str | None
     transaction_order: int | None
+    attribution: str
+    """What says who did it: message, table, comment or row; pending; none. What came late is counted in."""
+    actor: Actor | None
+    request_id: str | None
+    reason: str | None
+    ip: str | None
+    session: str | None
+    tenant: str | None
+    tags: Mapping[str, Any] | None
+    attributed_at: datetime | None
+    attributed_late: bool
+    """The context was read only after the change had been written."""
+    enriched: Mapping[str, Any] | None
+    extra: Mapping[str, Any] | None
     topic: str
     partition: int
     offset: int
@@ -67,6 +110,22 @@ class Change:
             "before_known": self.before_known,
             "changed": list(self.changed),
             "unavailable": list(self.unavailable),
+            "labels": list(self.labels),
+            "violations": list(self.violations),
+            "stub": self.stub,
+            "attribution": self.attribution,
+            "actor": None if self.actor is None else self.actor.as_json(),
+            "request_id": self.request_id,
+            "reason": self.reason,
+            "ip": self.ip,
+            "session": self.session,
+            "tenant": self.tenant,
+            "tags": self.tags,
+            "attributed_at": None if self.attributed_at is None else self.attributed_at.isoformat(),
+            "attributed_late": self.attributed_late,
+            "enriched": self.enriched,
+            "extra": self.extra,
+            "policy": self.policy,
             "entity": self.entity,
             "previous_entity": self.previous_entity,
             "epoch": self.epoch,
@@ -83,126 +142,88 @@ class Change:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which changes; None or empty means any. They all hold together."""
-
-    source: str | None = None
-    schema: str | None = None
-    table: str | None = None
-    keys: tuple[str, ...] = ()
-    """Canonical key texts (`keys.texts`), one of which must match."""
-    operations: tuple[str, ...] = ()
-    column: str | None = None
-    """Updates that changed this column."""
-    transaction: str | None = None
-    since: datetime | None = None
-    """Committed at this time or later."""
-    until: datetime | None = None
-    """Committed before this time."""
-    entities: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        wrong = [operation for operation in self.operations if operation not in OPERATIONS]
-        if wrong:
-            raise ConfigError(f"choose an operation from {', '.join(OPERATIONS)}: there is no {wrong[0]!r}")
-        if self.since and self.until and self.since >= self.until:
-            raise ConfigError("choose a --since before --until: no time lies between these two")
-
-
-@dataclass(frozen=True, slots=True)
-class _Where:
-    """Conditions and their bound values, built from the filters that are set."""
-
-    conditions: list[str] = field(default_factory=list)
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, condition: str, name: str, value: Any) -> None:
-        if value not in (None, (), ""):
-            self.conditions.append(condition)
-            self.parameters[name] = list(value) if isinstance(value, tuple) else value
-
-    def text(self) -> str:
-        return " AND ".join(self.conditions) or "1"
-
-
-def _where(filters: Filters) -> _Where:
-    where = _Where()
-    where.add("source = {source:String}", "source", filters.source)
-    where.add("schema = {schema:String}", "schema", filters.schema)
-    where.add("table = {table:String}", "table", filters.table)
-    where.add("key IN {keys:Array(String)}", "keys", filters.keys)
-    where.add("operation IN {operations:Array(String)}", "operations", filters.operations)
-    where.add("has(changed, {column:String})", "column", filters.column)
-    where.add("transaction_id = {transaction:String}", "transaction", filters.transaction)
-    where.add("entity IN {entities:Array(UUID)}", "entities", filters.entities)
-    since = None if filters.since is None else micros(filters.since)
-    until = None if filters.until is None else micros(filters.until)
-    where.add("committed_at >= fromUnixTimestamp64Micro({since:Int64}, 'UTC')", "since", since)
-    where.add("committed_at < fromUnixTimestamp64Micro({until:Int64}, 'UTC')", "until", until)
-    return where
-
-
 def changes(client: Client, database: str, filters: Filters, *, limit: int) -> list[Change]:
     """The newest `limit` changes that match, oldest of them first.
 
     Within one source the order is that of `position`, the only order there is; over several sources it is the time of
-    commit, which MySQL keeps to the second.
+    commit, which MySQL keeps to the second. Raises as `reading.rows`.
     """
-    where = _where(filters)
-    order = "position" if filters.source else "committed_at"
-    sql = f"""
-        SELECT {COLUMNS} FROM {{database:Identifier}}.changes FINAL WHERE {where.text()}
-        ORDER BY {order} DESC, position DESC, event_id DESC LIMIT {{limit:UInt64}}
-    """  # noqa: S608  (built from this module's own texts; every value is bound)
-    found = rows(client, sql, {**where.parameters, "database": database, "limit": limit})
-    return [_change(row) for row in reversed(found)]
+    asked = where(filters)
+    order = f"ORDER BY {_order(filters)} DESC, position DESC, event_id DESC LIMIT {{limit:UInt64}}"
+    condition = asked.text
+    if asked.said and not asked.few:  # the view answers that row by row: no images are read before it is known which are wanted
+        newest = f"SELECT {ROW} FROM {{database:Identifier}}.audit_trail WHERE {condition} {order}"  # noqa: S608
+        condition = f"{asked.stored} AND ({ROW}) IN ({newest})"
+    sql = f"SELECT {_COLUMNS} FROM {{database:Identifier}}.audit_trail WHERE {condition} {order}"  # noqa: S608
+    return [_change(row) for row in reversed(rows(client, sql, _bound(asked, database, limit=limit)))]
 
 
 def counts(client: Client, database: str, filters: Filters) -> list[tuple[TableName, Mapping[str, int]]]:
-    """Per table, how many changes by operation match."""
-    where = _where(filters)
+    """Per table, how many changes by operation match. Raises as `reading.rows`."""
+    asked = where(filters)
     sql = f"""
-        SELECT source, schema, table, operation, count() AS n FROM {{database:Identifier}}.changes FINAL
-        WHERE {where.text()} GROUP BY source, schema, table, operation ORDER BY ALL
-    """  # noqa: S608  (built from this module's own texts; every value is bound)
+        SELECT source, schema, table, operation, count() AS n FROM {asked.source}
+        GROUP BY source, schema, table, operation ORDER BY ALL
+    """  # noqa: S608  (built from these modules' own texts; every value is bound)
     by_table: dict[TableName, dict[str, int]] = {}
-    for row in rows(client, sql, {**where.parameters, "database": database}):
+    for row in rows(client, sql, _bound(asked, database)):
         by_table.setdefault(TableName(row["source"], row["schema"], row["table"]), {})[row["operation"]] = row["n"]
     return list(by_table.items())
 
 
-def _change(row: Mapping[str, Any]) -> Change:
-    return Change(
-        event_id=str(row["event_id"]),
-        name=TableName(row["source"], row["schema"], row["table"]),
-        connector=row["connector"],
-        entity=str(row["entity"]),
-        operation=row["operation"],
-        key=parsed(row["key"]),
-        previous_key=parsed(row["previous_key"]),
-        previous_entity=None if row["previous_entity"] is None else str(row["previous_entity"]),
-        before=parsed(row["before"]),
-        after=parsed(row["after"]),
-        before_known=row["before_known"],
-        changed=tuple(row["changed"]),
-        unavailable=tuple(row["unavailable"]),
-        epoch=row["epoch"],
-        position=row["position"],
-        transaction_id=row["transaction_id"],
-        transaction_order=row["transaction_order"],
-        topic=row["topic"],
-        partition=row["partition"],
-        offset=row["offset"],
-        committed_at=row["committed_at"],
-        captured_at=row["captured_at"],
-        received_at=row["received_at"],
-        processed_at=row["processed_at"],
-        inserted_at=row["inserted_at"],
-    )
+def left_out(client: Client, database: str, filters: Filters, *, since: Change | None = None) -> int:
+    """How many of the changes that match are stubs, whether or not `filters` wants them.
+
+    `since`: only from this change on, in the order of `changes`. Raises as `reading.rows`.
+    """
+    if filters.column or filters.labels:
+        return 0  # a stub names no columns and has no labels
+    asked = where(replace(filters, stubs=True))
+    condition, bound = "stub != ''", _bound(asked, database)
+    if since is not None:
+        newer, oldest = _NEWER[_order(filters)], str(since.position) if filters.source else micros(since.committed_at)
+        condition, bound = f"{condition} AND {newer}", {**bound, "oldest": oldest}
+    sql = f"SELECT count() AS n FROM {asked.source} AND {condition}"  # noqa: S608
+    return int(rows(client, sql, bound)[0]["n"])
+
+
+_NEWER = {
+    "position": "position >= {oldest:UInt128}",
+    "committed_at": "committed_at >= fromUnixTimestamp64Micro({oldest:Int64}, 'UTC')",
+}
+
+
+def labels(client: Client, database: str) -> list[str]:
+    """All labels that a change has, by name. Raises as `reading.rows`."""
+    sql = "SELECT DISTINCT arrayJoin(labels) AS label FROM {database:Identifier}.changes ORDER BY label"
+    return [row["label"] for row in rows(client, sql, {"database": database})]
 
 
 def parsed(text: str | None) -> Mapping[str, Any] | None:
     """An image or key: None when absent (a keyless table's key is the empty text)."""
     value: Mapping[str, Any] | None = json.loads(text) if text else None
     return value
+
+
+def _order(filters: Filters) -> str:
+    return "position" if filters.source else "committed_at"
+
+
+def _bound(asked: Where, database: str, **more: Any) -> dict[str, Any]:
+    return {**asked.parameters, "database": database, **more}
+
+
+def _change(row: Mapping[str, Any]) -> Change:
+    actor = Actor(*(row[name] for name in _ACTOR))
+    facts: dict[str, Any] = {name: row[name] for name in _AS_STORED}
+    facts |= {name: tuple(row[name]) for name in _LISTS}
+    facts |= {name: parsed(row[name]) for name in _JSON}
+    return Change(
+        event_id=str(row["event_id"]),
+        name=TableName(row["source"], row["schema"], row["table"]),
+        entity=str(row["entity"]),
+        previous_entity=None if row["previous_entity"] is None else str(row["previous_entity"]),
+        attributed_late=bool(row["attributed_late"]),
+        actor=None if actor == Actor(None, None, None) else actor,
+        **facts,
+    )

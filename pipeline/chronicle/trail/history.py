@@ -1,7 +1,12 @@
-"""One row's life: what changed from what to what, in order of position, through changes of its primary key."""
+"""One row's life: what changed from what to what, in order of position, through changes of its primary key.
+
+An image may lack columns: under `images = "changed"` an update has only what it changed, so what is missing is unchanged; a
+dropped column is nowhere; under `images = "none"`, and of what the policy left out, there is no image at all.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,6 +21,10 @@ ROWS_MAX = 10_000
 """Changes read per key: a row with a longer life shows its newest part, and `History.cut` says so."""
 PREVIOUS_KEYS_MAX = 100
 """How many primary-key changes are followed back."""
+
+
+Row = Mapping[str, Any]
+"""Column → value."""
 
 
 class Known(StrEnum):
@@ -47,6 +56,8 @@ class ColumnChange:
     before: Any
     after: Any
     known: Known
+    hidden: bool = False
+    """It changed, and the policy shows nothing of it: both sides look the same, or the column is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,16 @@ class Entry:
     """A snapshot row equal to what the trail had already recorded."""
     given_up: bool = False
     """The old key's half of a primary-key change: the entry after it tells the whole."""
+    uncompared: tuple[str, ...] = ()
+    """Encrypted columns: no ciphertext equals another one, so only the database could say whether they changed."""
+
+    @property
+    def bare(self) -> bool:
+        """The policy keeps no image of it."""
+        change, row = self.change, self.change.after
+        if change.operation == "delete":
+            row = change.before if change.before_known else {}
+        return row is None and not change.stub and change.operation != "truncate"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,63 +134,91 @@ def told(found: Iterable[Change]) -> list[Entry]:
     A TRUNCATE is left out when there was no row at that moment.
     """
     entries: list[Entry] = []
-    row: dict[str, Any] | None = None
-    gone: dict[str, Any] | None = None
+    row: Row | None = None
+    gone: Row = {}
     for change in sorted(found, key=lambda change: (change.position, change.operation != "delete", change.event_id)):
         if change.operation == "truncate" and row is None:
             continue
-        says_nothing_new = change.operation == "snapshot" and row is not None and _holds(row, change.after or {})
         last = entries[-1].change if entries else None
-        if last and last.operation == "delete" and change.operation == "create" and change.previous_entity == last.entity:
+        if change.stub:
+            entries.append(Entry(change, (), Known.UNKNOWN, says_nothing_new=False))
+        elif last and last.operation == "delete" and change.operation == "create" and change.previous_entity == last.entity:
             entries[-1] = replace(entries[-1], given_up=True)
-            known = Known.DATABASE if last.before_known else Known.TRAIL
-            columns = _moved(change, gone, known)
+            known = Known.DATABASE if last.before_known and not last.stub else Known.TRAIL
+            entries.append(_entry(change, gone, known, _differing(gone, change.after or {})))
         else:
-            known, columns = _columns(change, row)
-        entries.append(Entry(change, columns, known, says_nothing_new))
+            entries.append(_compared(change, row))
         if change.operation in ("delete", "truncate"):
             row, gone = None, {**(row or {}), **(change.before or {})}
         else:
-            kept = {column: (row or {}).get(column, ABSENT) for column in change.unavailable}
-            row = {**{column: value for column, value in kept.items() if value is not ABSENT}, **(change.after or {})}
+            row = {**_staying(change, row or {}), **(change.after or {})}
     return entries
 
 
-def _columns(change: Change, row: Mapping[str, Any] | None) -> tuple[Known, tuple[ColumnChange, ...]]:
+def _staying(change: Change, row: Row) -> Row:
+    """What a change leaves as it was: all that its image lacks, where the image need not be whole."""
+    if change.after is None or (change.operation == "update" and change.before_known):
+        return row
+    return {column: row[column] for column in change.unavailable if column in row}
+
+
+def _compared(change: Change, row: Row | None) -> Entry:
     """What this change did to each column; of an update only the columns that differ."""
+    before, after = change.before or {}, change.after or {}
+    trail = Known.TRAIL if row else Known.UNKNOWN
     if change.operation == "truncate":
-        return Known.TRAIL, ()
+        return _entry(change, {}, Known.TRAIL, ())
+    if change.operation == "create":
+        return _entry(change, {}, Known.DATABASE, after)
     if change.operation == "snapshot":
-        recorded, known = row or {}, Known.TRAIL if row is not None else Known.UNKNOWN
-    elif change.operation == "create":
-        recorded, known = {}, Known.DATABASE
-    elif change.before_known:
-        recorded, known = change.before or {}, Known.DATABASE
-    else:
-        recorded, known = {**(row or {}), **(change.before or {})}, Known.TRAIL if row is not None else Known.UNKNOWN
-    after = change.after or {}
-    names = list(dict.fromkeys([*recorded, *after]))
-    if change.operation == "update":
-        given = set(change.changed) if change.before_known else {name for name in after if _differ(recorded, after, name)}
-        names = [name for name in names if name in given] + sorted(given - set(names))
-    elif change.operation == "snapshot" and row is not None:
-        names = [name for name in after if _differ(recorded, after, name)]
-    return known, tuple(ColumnChange(name, recorded.get(name, ABSENT), after.get(name, ABSENT), known) for name in names)
+        names = list(after) if row is None else _differing(row, after)
+        nothing_new = row is not None and change.after is not None and all(name in row for name in after) and not names
+        return _entry(change, row or {}, trail, names, says_nothing_new=nothing_new)
+    if change.operation == "delete":
+        thin = not change.before_known or before.keys() <= (change.key or {}).keys()
+        recorded = {**(row or {}), **before} if thin else before
+        return _entry(change, recorded, Known.DATABASE if change.before_known else trail, recorded)
+    if not change.before_known:
+        recorded = {**(row or {}), **before}
+        return _entry(change, recorded, trail, _differing(recorded, after))
+    names = [name for name in dict.fromkeys([*before, *after]) if name in change.changed]
+    return _entry(change, before, Known.DATABASE, [*names, *sorted({*change.changed} - {*names})])
 
 
-def _moved(change: Change, gone: Mapping[str, Any] | None, known: Known) -> tuple[ColumnChange, ...]:
-    """What differs between the row under its old key and under its new one."""
-    after, recorded = change.after or {}, gone or {}
-    names = [name for name in after if _differ(recorded, after, name)]
-    return tuple(ColumnChange(name, recorded.get(name, ABSENT), after[name], known) for name in names)
+def _entry(change: Change, recorded: Row, known: Known, names: Iterable[str], *, says_nothing_new: bool = False) -> Entry:
+    """The entry that tells these columns; `recorded`: the old row, as far as it is known."""
+    after, named = change.after or {}, known is Known.DATABASE and change.operation == "update"
+    columns = []
+    for name in names:
+        old, new = recorded.get(name, ABSENT), after.get(name, ABSENT)
+        sent = known is not Known.DATABASE or change.operation != "delete" or name in (change.before or {})
+        columns.append(ColumnChange(name, old, new, known if sent else Known.TRAIL, hidden=named and _same(old, new)))
+    uncompared = () if named else tuple(name for name in after if _sealed(recorded.get(name), after[name]))
+    return Entry(change, tuple(columns), known, says_nothing_new, uncompared=uncompared)
 
 
-def _differ(recorded: Mapping[str, Any], after: Mapping[str, Any], name: str) -> bool:
-    return name not in recorded or recorded[name] != after[name]
+def _differing(recorded: Row, after: Row) -> list[str]:
+    return [
+        name
+        for name, value in after.items()
+        if name not in recorded or not (_same(recorded[name], value) or _sealed(recorded[name], value))
+    ]
 
 
-def _holds(row: Mapping[str, Any], image: Mapping[str, Any]) -> bool:
-    return all(column in row and row[column] == value for column, value in image.items())
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values of images are the same text; 1, 1.0 and true are not."""
+    if type(one) is not type(other):
+        return False
+    return json.dumps(one) == json.dumps(other) if isinstance(one, dict | list) else bool(one == other)
+
+
+def _sealed(one: Any, other: Any) -> bool:
+    """Whether both are ciphertexts, each of which is bound to its change."""
+    if not (isinstance(one, str) and isinstance(other, str) and one.count(".") > 1):
+        return False
+    from chronicle.stages.ciphers import is_sealed  # what it needs takes longer to load than most histories to read
+
+    return is_sealed(one) and is_sealed(other)
 
 
 def _with(

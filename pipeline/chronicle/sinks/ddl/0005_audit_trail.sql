@@ -1,6 +1,9 @@
 -- What a reader asks: each change with the best answer to who did it, a context that came late included; and which rows of
 -- a transaction are still missing. Contexts are stored in one form (`stages.attribute.stored`), the policy applied already.
 -- `pending` after the END was read is `none`: the contexts of a transaction stand before its END.
+-- `transaction_key` is transaction_id, empty where there is none: the same type on both sides, so that what a query asks of it
+-- reaches the primary key of `transactions` (readers: `trail.filters`). What a message said cannot be told better: such changes
+-- are not looked up.
 CREATE VIEW IF NOT EXISTS {database}.audit_trail{on_cluster} AS
 WITH
     transform(c.attribution, ['message', 'table', 'comment', 'row'], [4, 3, 2, 1], 0) AS rank,
@@ -21,7 +24,7 @@ SELECT
     multiIf(is_late, if(late_rank = 4, 'message', 'table'), c.attribution = 'pending' AND said_all, 'none', c.attribution) AS attribution,
     if(is_late, said_at, c.attributed_at) AS attributed_at,
     is_late AS attributed_late
-FROM {database}.changes AS c FINAL
+FROM (SELECT *, ifNull(transaction_id, '') AS transaction_key FROM {database}.changes FINAL) AS c
 LEFT JOIN
 (
     SELECT
@@ -33,7 +36,7 @@ LEFT JOIN
         ended_at IS NOT NULL AS said_all,
         processed_at AS said_at
     FROM {database}.transactions FINAL
-) AS t ON c.source = of_source AND c.epoch = of_epoch AND c.transaction_id = of_transaction;
+) AS t ON c.source = of_source AND c.epoch = of_epoch AND c.transaction_key = of_transaction AND c.attribution != 'message';
 
 -- Expected against seen, by table. Debezium's counts are a hint: a BEGIN seen twice, or none (a restart), makes them wrong.
 -- Every row of `changes` counts as seen, stubs included: that is what they are for.
