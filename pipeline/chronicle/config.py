@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -177,6 +177,72 @@ class Worker(_Section):
     """From which level on log lines are written to standard error."""
 
 
+class Webhook(_Section):
+    """An HTTPS endpoint that a role's deliveries are posted to."""
+
+    url: str
+    """Where to; https, or with `allow_private` also http to this machine."""
+    secret: SecretStr
+    """Key of the signature, 16 characters or more; by environment rather than by file."""
+    format: Literal["json", "cloudevents"] = "json"
+    """One audit record a line (application/x-ndjson), or an array of CloudEvents (application/cloudevents-batch+json)."""
+    records_max: int = Field(100, ge=1, le=10_000)
+    """In one request."""
+    bytes_max: int = Field(1024 * 1024, ge=1024)
+    """In one request, unless a single record is larger."""
+    timeout_s: float = Field(10.0, gt=0, le=300)
+    """To connect, to send, and to wait for the next bytes of the answer."""
+    retry_after_max_s: float = Field(300.0, ge=0)
+    """The longest `Retry-After` that is obeyed."""
+    allow_private: bool = False
+    """Private and loopback addresses may be reached."""
+    ca_location: Path | None = None
+    """CA that signed the endpoint's certificate; none: the system's."""
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, secret: SecretStr) -> SecretStr:
+        if len(secret.get_secret_value()) < 16:
+            raise ValueError("use 16 characters or more, as from `openssl rand -hex 32`")
+        return secret
+
+
+class Archive(_Section):
+    """Parquet files of a role's deliveries, by source and day."""
+
+    url: str
+    """A directory, or an object store in fsspec's words (`s3://bucket/audit`, with s3fs installed)."""
+    compression: Literal["zstd", "snappy", "lz4", "gzip", "uncompressed"] = "zstd"
+    """Of the columns."""
+
+
+class Role(_Section):
+    """Workers that read routes' topics instead of raw ones: a team's own logic and deliveries, apart from the trail's."""
+
+    routes: tuple[str, ...] = Field(min_length=1)
+    """Names of the policy's routes whose topics are read."""
+    processors: tuple[str, ...] = ()
+    """Modules whose processors run."""
+    to: str | None = None
+    """A topic that gets what came out."""
+    format: Literal["json", "cloudevents"] = "json"
+    """Of the records in `to`."""
+    webhook: Webhook | None = None
+    """An endpoint that gets what came out."""
+    archive: Archive | None = None
+    """Files that get what came out."""
+    instances: int = Field(1, ge=1, le=64)
+    """Processes; they share the partitions."""
+    batch_rows_max: int = Field(2_000, ge=1, le=100_000)
+    """A batch is processed at this many records …"""
+    batch_wait_ms: int = Field(500, ge=1, le=3_600_000)
+    """… or after this time, whichever comes first. An archive has one file or more for each batch."""
+    http_host: str = "127.0.0.1"
+    """Where /healthz, /readyz and /metrics listen."""
+    http_port: int = Field(0, ge=0, le=65535)
+    """Of the first instance, the next ones count up from it; 0: any free ones, in the log."""
+
+
 class Settings(BaseSettings):
     """Everything a process of Chronicle can be told."""
 
@@ -194,6 +260,8 @@ class Settings(BaseSettings):
     clickhouse: ClickHouse = ClickHouse()
     connect: Connect = Connect()
     worker: Worker = Worker()
+    roles: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")], Role] = Field(default_factory=dict)
+    """By name, as `[roles.security]`: workers on routes (`chronicle worker --role security`)."""
     identity_key_file: Path = Path(".chronicle/identity.key")
     """32 random bytes in hex, made once by `chronicle setup`, never rotated; keep a copy: event ids follow from it."""
     policy_file: Path = Path("policy.toml")
@@ -208,6 +276,26 @@ class Settings(BaseSettings):
     """The same as a text by environment (`CHRONICLE_KEY_RING`), for deployments without a file."""
     identity_key: SecretStr | None = None
     """The same key by environment (`CHRONICLE_IDENTITY_KEY`), for deployments without a file."""
+
+    def role(self, name: str) -> Role:
+        """The role of this name.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if name not in self.roles:
+            known = ", ".join(sorted(self.roles)) or "none"
+            raise ConfigError(f"name a role of the settings, or add [roles.{name}]: there is {known}")
+        return self.roles[name]
+
+    def role_kafka(self, name: str) -> Kafka:
+        """The broker as workers of a role use it: with dead letters and a way back of their own."""
+        group = self.role_group(name)
+        return self.kafka.model_copy(update={"dead_letter_topic": f"{group}.dead-letters", "retry_topic": f"{group}.retry"})
+
+    def role_group(self, name: str) -> str:
+        """Consumer group of a role's workers."""
+        return f"{self.worker.group}-{name}"
 
     @classmethod
     def settings_customise_sources(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs m
 
 from chronicle import config
 from chronicle.errors import ConfigError, TransientError
+from chronicle.policy_files import read_policy
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.sinks.clickhouse_errors import translated
 from chronicle.sinks.kafka import RECORD_BYTES_MAX
@@ -62,6 +63,8 @@ class Topic:
     name: str
     partitions: int
     settings: dict[str, str]
+    at_first: dict[str, str] = field(default_factory=dict)
+    """Settings of a new topic that are then the operator's."""
 
 
 def run(settings: config.Settings, report: Callable[[Step], None] = lambda _: None) -> list[Step]:
@@ -82,7 +85,7 @@ def run(settings: config.Settings, report: Callable[[Step], None] = lambda _: No
     try:
         _refuse_another_key(settings, client)
         done(_ensure_key(settings))
-        for step in _ensure_topics(settings.kafka):
+        for step in _ensure_topics(settings.kafka, (*topics(settings.kafka), *role_topics(settings))):
             done(step)
         for applied in migrate(client, settings.clickhouse):
             done(Step("table", applied.name, "created" if applied.action == "applied" else "present"))
@@ -143,6 +146,30 @@ def topics(kafka: config.Kafka) -> tuple[Topic, ...]:
     )
 
 
+def role_topics(settings: config.Settings) -> tuple[Topic, ...]:
+    """The topics of the policy's routes and of the roles; none as long as there is no policy.
+
+    Raises:
+        ConfigError: something in the policy is wrong.
+    """
+    kafka = settings.kafka
+    safe = {"min.insync.replicas": str(max(1, kafka.replication_factor - 1))}
+    week = {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)}
+    month = {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)}
+    routes = read_policy(settings.policy_file).routes if settings.policy_file.exists() else ()
+    deliveries = {route.to for route in routes} | {role.to for role in settings.roles.values() if role.to}
+    returns = {settings.role_kafka(name).retry_topic for name in settings.roles}
+    letters = {settings.role_kafka(name).dead_letter_topic for name in settings.roles}
+    letters |= {route.dead_letters for route in routes if route.dead_letters}
+    # a delivery has the size of an audit record, and so has its dead letter
+    size = {"max.message.bytes": str(RECORD_BYTES_MAX)}
+    return (
+        *(Topic(name, kafka.audit_partitions, size | safe, week) for name in sorted(deliveries)),
+        *(Topic(name, 1, size | safe, week) for name in sorted(returns)),
+        *(Topic(name, 1, size | safe, month) for name in sorted(letters)),
+    )
+
+
 def _key(text: str, where: str) -> bytes:
     try:
         key = bytes.fromhex(text.strip())
@@ -193,13 +220,13 @@ def _ensure_key(settings: config.Settings) -> Step:
     return Step("key", str(path), "created", "keep a copy: event ids follow from it")
 
 
-def _ensure_topics(kafka: config.Kafka) -> list[Step]:
+def _ensure_topics(kafka: config.Kafka, wanted: Sequence[Topic]) -> list[Step]:
     admin = AdminClient(kafka.client_config())
     try:
         existing = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
         return [
             _ensure_topic(admin, topic, kafka, len(existing[topic.name].partitions) if topic.name in existing else 0)
-            for topic in topics(kafka)
+            for topic in wanted
         ]
     except KafkaException as error:
         failure: KafkaError = error.args[0]
@@ -210,13 +237,14 @@ def _ensure_topics(kafka: config.Kafka) -> list[Step]:
 
 def _ensure_topic(admin: AdminClient, topic: Topic, kafka: config.Kafka, partitions: int) -> Step:
     if not partitions:
-        new = NewTopic(topic.name, topic.partitions, kafka.replication_factor, config=topic.settings)
+        new = NewTopic(topic.name, topic.partitions, kafka.replication_factor, config=topic.settings | topic.at_first)
         try:
             admin.create_topics([new], request_timeout=_REQUEST_TIMEOUT_S)[topic.name].result()
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another setup at the same time
                 raise
-        return Step("topic", topic.name, "created", f"{topic.partitions} partitions, {topic.settings['cleanup.policy']}")
+        kept = (topic.settings | topic.at_first)["cleanup.policy"]
+        return Step("topic", topic.name, "created", f"{topic.partitions} partitions, {kept}")
     if topic.name == kafka.audit_topic and partitions != topic.partitions:
         raise ConfigError(f"set kafka.audit_partitions to {partitions}: {topic.name} has that many, fixed for its life")
     resource = ConfigResource(ResourceType.TOPIC, topic.name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chronicle.config import Settings
+from chronicle.config import Kafka, Settings
 from chronicle.errors import ConfigError, TransientError
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chronicle.model.chunk import SourceSpec
     from chronicle.observe import Metrics
     from chronicle.policy.file import Policy
+    from chronicle.policy.rules import Route
     from chronicle.processors.step import Processing
     from chronicle.reprocess import Retracting
     from chronicle.sinks import Sink
@@ -86,12 +87,30 @@ def full_identity(source: Source) -> frozenset[str] | None:
     return frozenset(source.full_identity)
 
 
-def sinks(settings: Settings) -> tuple[Sink, ...]:
-    """ClickHouse first: what is queryable soonest; then the audit and dead-letter topics. None connects yet."""
+def sinks(settings: Settings, routes: Sequence[Route] = ()) -> tuple[Sink, ...]:
+    """ClickHouse first: what is queryable soonest; then the audit and dead-letter topics, then routes. None connects yet."""
     from chronicle.sinks.clickhouse import ClickHouseSink
     from chronicle.sinks.kafka import KafkaSink
+    from chronicle.sinks.routes import RouteSink
+    from chronicle.stages.deliveries import Router
 
-    return (ClickHouseSink(settings.clickhouse), KafkaSink(settings.kafka))
+    first = (ClickHouseSink(settings.clickhouse), KafkaSink(settings.kafka))
+    return (*first, RouteSink(settings.kafka, Router(routes))) if routes else first
+
+
+def fed(kafka: Kafka, routes: Sequence[Route], sources: Iterable[str]) -> tuple[str, ...]:
+    """The topics that routes feed. `sources`: names of those that there are.
+
+    Raises:
+        ConfigError: one of them is read or written by Chronicle itself: a change would go in circles.
+    """
+    names = [f"{name}." for name in sources]
+    own = {kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic}
+    for route in routes:
+        for topic in filter(None, (route.to, route.dead_letters)):
+            if topic in own or topic.startswith(tuple(names)):
+                raise ConfigError(f"choose another topic for route {route.name}: {topic} is one of Chronicle's own")
+    return tuple(sorted({route.to for route in routes}))
 
 
 def build_engine(
@@ -117,7 +136,7 @@ def build_engine(
     return Engine(
         Path(specs, identity_key(settings), rules, limits),
         Registry(settings.registry, watch.stopping),
-        sinks(settings) if into is None else into,
+        sinks(settings, rules.policy.routes) if into is None else into,
         watch=watch,
         flood=Flood(settings.worker.dead_letter_share_max, settings.worker.dead_letter_rows_min),
         guards=guards,
@@ -179,6 +198,7 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         metrics.registry.register(collector)
     entities = build_entity_follower(settings)
     done = steps(settings, policy, follower, entities, processing)
+    routed = fed(settings.kafka, policy.policy.routes, [one.name for one in specs])
     engine = build_engine(settings, specs, status, rules=policy, guards=(guard,), steps=done, failpoint=failpoint)
     check(settings, specs, policy.policy)
     kafka = settings.kafka
@@ -190,7 +210,7 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         status=status,
         metrics=metrics,
         sources=read,
-        needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic),
+        needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic, *routed),
         failpoint=failpoint,
         follower=follower,
         entities=entities,
@@ -290,15 +310,8 @@ def check(settings: Settings, specs: Sequence[SourceSpec], policy: Policy) -> No
     """
     from chronicle.captured_tables import captured, misfits
     from chronicle.registry import Registry
-    from chronicle.sinks import migrations
-    from chronicle.sinks.clickhouse_client import connect
 
-    with suppress(TransientError):
-        client = connect(settings.clickhouse)
-        try:
-            migrations.check(client, settings.clickhouse)
-        finally:
-            client.close()
+    check_store(settings)
     registry = Registry(settings.registry)
     try:
         with suppress(TransientError):
@@ -308,3 +321,16 @@ def check(settings: Settings, specs: Sequence[SourceSpec], policy: Policy) -> No
                 raise ConfigError(f"correct {policy.name} (see `chronicle policy check`): {told}")
     finally:
         registry.close()
+
+
+def check_store(settings: Settings) -> None:
+    """As `check`, of ClickHouse alone."""
+    from chronicle.sinks import migrations
+    from chronicle.sinks.clickhouse_client import connect
+
+    with suppress(TransientError):
+        client = connect(settings.clickhouse)
+        try:
+            migrations.check(client, settings.clickhouse)
+        finally:
+            client.close()

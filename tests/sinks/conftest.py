@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 from clickhouse_connect.driver.client import Client
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its stubs miss what it documents
 
 from chronicle import config
 from chronicle.dev.stack import Stack
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.sinks.migrations import migrate
+from tests.sinks.reading import topics
 
 AUDIT_RECORD_BYTES_MAX = 100_000
 """Of the tests' audit topics: small, so that a record can be too large."""
@@ -43,14 +43,12 @@ def kafka(stack: Stack, unique: str) -> Iterator[config.Kafka]:
     settings = config.Kafka(
         bootstrap_servers=stack.kafka, audit_topic=f"{unique}.audit", audit_partitions=3, dead_letter_topic=f"{unique}.dead"
     )
-    admin = AdminClient(settings.client_config())
-    limits = {"max.message.bytes": str(AUDIT_RECORD_BYTES_MAX), "cleanup.policy": "compact"}
-    new = [
-        NewTopic(settings.audit_topic, settings.audit_partitions, 1, config=limits),
-        NewTopic(settings.dead_letter_topic, 1, 1),
-    ]
-    for made in admin.create_topics(new, request_timeout=30).values():
-        made.result()
-    yield settings
-    for gone in admin.delete_topics([settings.audit_topic, settings.dead_letter_topic], request_timeout=30).values():
-        gone.result()
+    audit = topics(
+        settings,
+        [settings.audit_topic],
+        settings.audit_partitions,
+        max_message_bytes=str(AUDIT_RECORD_BYTES_MAX),
+        cleanup_policy="compact",
+    )
+    with audit, topics(settings, [settings.dead_letter_topic]):
+        yield settings

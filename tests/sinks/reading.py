@@ -1,10 +1,13 @@
-"""What is in a topic now, for tests."""
+"""Topics of a test's own, and what is in them now."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # its stubs miss what it documents
 
 from chronicle import config
 
@@ -35,6 +38,23 @@ def records(kafka: config.Kafka, topic: str) -> list[Message]:
     finally:
         consumer.close()
     return found
+
+
+@contextmanager
+def topics(kafka: config.Kafka, names: Sequence[str], partitions: int = 1, **settings: str) -> Iterator[None]:
+    """Topics that every client sees, deleted afterwards. `settings`: with _ for dots."""
+    admin = AdminClient(kafka.client_config())
+    options = {name.replace("_", "."): value for name, value in settings.items()}
+    new = [NewTopic(name, partitions, 1, config=options) for name in names]
+    for made in admin.create_topics(new, request_timeout=30).values():
+        made.result()
+    deadline = time.monotonic() + _DEADLINE_S
+    while any(admin.list_topics(name, timeout=10).topics[name].error for name in names):
+        assert time.monotonic() < deadline, f"topics {names} are not seen"
+        time.sleep(0.05)
+    yield
+    for gone in admin.delete_topics(list(names), request_timeout=30).values():
+        gone.result()
 
 
 def _end(consumer: Consumer, partition: TopicPartition, deadline: float) -> int:

@@ -4,21 +4,31 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
+import polars as pl
 import pytest
+from pydantic import SecretStr
 
+from chronicle import config
 from chronicle.errors import SinkRejected
 from chronicle.model.batch import Batch
+from chronicle.policy.rules import Route
 from chronicle.sinks import Sink
+from chronicle.sinks.archive import ArchiveSink
 from chronicle.sinks.clickhouse import ClickHouseSink
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.sinks.kafka import KafkaSink
 from chronicle.sinks.memory import MemorySink
+from chronicle.sinks.routes import RouteSink
+from chronicle.sinks.webhook import WebhookSink
+from chronicle.stages.deliveries import Router
 from tests.sinks import batches
 from tests.sinks.conftest import AUDIT_RECORD_BYTES_MAX
-from tests.sinks.reading import records
+from tests.sinks.endpoint import SECRET, Endpoint
+from tests.sinks.reading import records, topics
 
 
 @dataclass(frozen=True)
@@ -27,10 +37,13 @@ class Subject:
 
     sink: Sink
     held: Callable[[], dict[bytes, str | None]]
-    dead: Callable[[], set[tuple[str, int, int]]]
-    contexts: Callable[[], set[str]]
-    refused: Batch
-    refused_row: int
+    dead: Callable[[], set[tuple[str, int, int]]] | None = None
+    """None: dead letters are other sinks'."""
+    contexts: Callable[[], set[str]] | None = None
+    """None: so are contexts."""
+    refused: Batch = field(default_factory=batches.batch)
+    """Empty: it refuses no row."""
+    refused_row: int = 0
 
 
 def _memory(_request: pytest.FixtureRequest) -> Subject:
@@ -100,11 +113,77 @@ def _too_large() -> Batch:
     return batches.batch(changes)
 
 
-@pytest.fixture(
-    params=[_memory, pytest.param(_clickhouse, marks=pytest.mark.stack), pytest.param(_kafka, marks=pytest.mark.stack)]
-)
+def _routes(request: pytest.FixtureRequest) -> Subject:
+    settings: config.Kafka = request.getfixturevalue("kafka")
+    topic = f"{settings.audit_topic}.routed"
+    made = topics(settings, [topic], 2, max_message_bytes=str(AUDIT_RECORD_BYTES_MAX))
+    made.__enter__()
+    request.addfinalizer(lambda: made.__exit__(None, None, None))
+    sink = RouteSink(settings, Router([Route("all", ("#",), topic)]))
+    return Subject(
+        sink, lambda: _afters(json.loads(message.value() or b"") for message in records(settings, topic)),
+        refused=_too_large(), refused_row=2,
+    )  # fmt: skip
+
+
+def _webhook(request: pytest.FixtureRequest) -> Subject:
+    endpoint = Endpoint()
+    request.addfinalizer(endpoint.close)
+    endpoint.answer = lambda posted: (422, {}) if b"no such state" in posted.body else (204, {})
+    webhook = config.Webhook(url=endpoint.url, secret=SecretStr(SECRET), allow_private=True, records_max=2)
+    poison = [batches.change("shop", at, key=at) for at in range(5)]
+    poison[2]["after"] = '{"id":2,"name":"no such state"}'
+    return Subject(
+        WebhookSink(webhook, pause=lambda _seconds: False),
+        lambda: _afters(endpoint.records),
+        refused=batches.batch(poison),
+        refused_row=2,
+    )
+
+
+def _archive(request: pytest.FixtureRequest) -> Subject:
+    place = request.getfixturevalue("tmp_path")
+
+    def held() -> dict[bytes, str | None]:
+        if not any(place.rglob("*.parquet")):
+            return {}
+        rows = pl.scan_parquet(f"{place}/**/*.parquet").sort("processed_at").unique("event_id", keep="last")
+        return {uuid.UUID(event).bytes: after for event, after in rows.select("event_id", "after").collect().iter_rows()}
+
+    return Subject(ArchiveSink(config.Archive(url=str(place))), held)
+
+
+def _afters(found: Iterable[Any]) -> dict[bytes, str | None]:
+    """Of audit records, the latest of each change."""
+    out: dict[bytes, str | None] = {}
+    for record in found:
+        after = record["core"]["unmapped"]["after"]
+        text = None if after is None else json.dumps(after, separators=(",", ":"))
+        out[uuid.UUID(record["core"]["metadata"]["uid"]).bytes] = text
+    return out
+
+
+REFUSING = [
+    _memory,
+    pytest.param(_clickhouse, marks=pytest.mark.stack),
+    pytest.param(_kafka, marks=pytest.mark.stack),
+    pytest.param(_routes, marks=pytest.mark.stack),
+    _webhook,
+]
+ALL = [*REFUSING, _archive]
+
+
+@pytest.fixture(params=ALL)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
     """Each sink in turn."""
+    made: Subject = request.param(request)
+    yield made
+    made.sink.close()
+
+
+@pytest.fixture(params=REFUSING)
+def refusing(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """Each sink that may refuse a row."""
     made: Subject = request.param(request)
     yield made
     made.sink.close()
@@ -125,8 +204,10 @@ def test_a_written_batch_is_held_whole(subject: Subject) -> None:
     )
     subject.sink.write(batch)
     assert subject.held() == _expected(plain)
-    assert subject.dead() == {("shop.public.customers", 0, 77), ("shop.public.customers", 0, 78)}
-    assert subject.contexts() == {"501"}
+    if subject.dead is not None:
+        assert subject.dead() == {("shop.public.customers", 0, 77), ("shop.public.customers", 0, 78)}
+    if subject.contexts is not None:
+        assert subject.contexts() == {"501"}
 
 
 def test_the_same_batch_twice_is_once_by_event_id(subject: Subject) -> None:
@@ -160,14 +241,14 @@ def test_an_empty_batch_is_nothing(subject: Subject) -> None:
     assert subject.held() == {}
 
 
-def test_a_refused_row_is_isolated_by_halving_and_its_neighbours_go_through(subject: Subject) -> None:
+def test_a_refused_row_is_isolated_by_halving_and_its_neighbours_go_through(refusing: Subject) -> None:
     """The engine's bisection ends at the row; the sink then holds the others and not it."""
-    batch = subject.refused
+    batch = refusing.refused
     alone: list[int] = []
 
     def halve(lo: int, hi: int) -> None:
         try:
-            subject.sink.write(batch.select(lo, hi))
+            refusing.sink.write(batch.select(lo, hi))
         except SinkRejected:
             if hi - lo == 1:
                 alone.append(lo)
@@ -177,15 +258,15 @@ def test_a_refused_row_is_isolated_by_halving_and_its_neighbours_go_through(subj
             halve(middle, hi)
 
     halve(0, len(batch.changes))
-    assert alone == [subject.refused_row]
-    refused = batch.changes["event_id"][subject.refused_row]
-    assert subject.held() == {key: after for key, after in _expected(batch).items() if key != refused}
+    assert alone == [refusing.refused_row]
+    refused = batch.changes["event_id"][refusing.refused_row]
+    assert refusing.held() == {key: after for key, after in _expected(batch).items() if key != refused}
 
 
-def test_a_refusal_names_no_value(subject: Subject) -> None:
+def test_a_refusal_names_no_value(refusing: Subject) -> None:
     """Error texts leave the process as log lines."""
-    row = subject.refused_row
+    row = refusing.refused_row
     with pytest.raises(SinkRejected) as refusal:
-        subject.sink.write(subject.refused.select(row, row + 1))
+        refusing.sink.write(refusing.refused.select(row, row + 1))
     assert "no such state" not in str(refusal.value)
     assert refusal.value.__suppress_context__ or refusal.value.__context__ is None

@@ -96,16 +96,17 @@ def test_an_audit_topic_that_takes_less_than_it_should_stops_the_worker(deployme
     assert len({key for key, _, _ in deployment.broker.read(audit_topic)}) == 11
 
 
-def test_a_context_that_is_too_large_becomes_one_dead_letter(deployment: Deployment) -> None:
-    """A reason of 7 MB that grow sixfold as JSON; the transaction's other context and its marks are there."""
+def test_a_context_that_is_longer_than_the_trail_keeps_is_cut_and_says_so(deployment: Deployment) -> None:
+    """A reason of 7 MB that would grow sixfold as JSON: its first 1,023 characters, and the mark; its neighbours are whole."""
     topic = f"{deployment.name}.transaction"
     deployment.broker.create(topic, 1, max_message_bytes="12000000")
     records = [context_row(deployment, n, reason) for n, reason in enumerate(("short", "\x01" * 7_000_000, "short"))]
     deployment.send(records, 0, topic)
-    assert deployment.drain()["dead_letters"] == {"too_large": 1}
-    assert deployment.letters() == [(topic, 0, 1, "too_large")]
+    assert deployment.drain()["dead_letters"] == {}
     audit = deployment.broker.read(deployment.settings.kafka.audit_topic)
-    assert sorted((key or b"").rpartition(b":")[2] for key, _, _ in audit) == [b"0", b"2"]
+    said = {(key or b"").rpartition(b":")[2]: json.loads(value or b"{}") for key, value, _ in audit}
+    reasons = {key: record["core"]["unmapped"]["context"]["reason"] for key, record in said.items()}
+    assert reasons == {b"0": "short", b"1": "\x01" * 1_023 + "…", b"2": "short"}
 
 
 def context_row(deployment: Deployment, number: int, reason: str) -> tuple[bytes, bytes]:

@@ -38,6 +38,7 @@ RANK = {
     "reprocess": 7,
     "policy_replay": 7,
     "wiring": 8,
+    "wiring_roles": 9,
     "dev": 9,
     "cli": 10,
 }

@@ -25,6 +25,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "policy": ("policy", "What may be seen: propose, check and show the policy; its keys."),
     "reprocess": ("reprocess", "Recorded changes of a table again, under the policy in force now."),
     "entities": ("entities", "Reference data joined to changes: put, get, list, delete, load."),
+    "routes": ("routes", "Topics that the policy feeds besides the audit topic: show and test them."),
     "dead-letters": ("dead_letters", "Records that could not be processed: list, show, replay."),
 }
 """Command → (module in this package, one line of help). A module exports `app`, or a function of the command's name."""

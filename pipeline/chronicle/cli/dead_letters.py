@@ -6,6 +6,7 @@ import os
 import pwd
 import socket
 import sys
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ from chronicle.cli.terminal import command, err, interruptible, out, print_json
 from chronicle.errors import ChronicleError, ConfigError
 
 if TYPE_CHECKING:
+    from chronicle.config import Kafka
     from chronicle.dead_letters import Reader
 
 app = typer.Typer(
@@ -132,6 +134,7 @@ def replay(
     topic: Topic = None,
     source: Source = None,
     since: Since = None,
+    role: Annotated[str | None, typer.Option(help="Those of this role's workers, back to them.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would be sent, send nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
@@ -140,9 +143,9 @@ def replay(
     Their original bytes go to the retry topic, which every worker reads. Repeating a replay changes nothing; a record
     that fails again becomes a dead letter again.
     """
-    from chronicle import config, dead_letters
+    from chronicle import dead_letters
 
-    kafka = config.load().kafka
+    places = _places(role)
     selection = dead_letters.Selection(_known(reason), topic, source, moment(since))
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=err, transient=True, disable=not sys.stderr.isatty()) as progress:
@@ -151,15 +154,35 @@ def replay(
         def told(count: int, chosen: int) -> None:
             progress.update(task, description=f"{count:,} dead letters read, {chosen:,} chosen")
 
-        done = interruptible(lambda: dead_letters.replay(kafka, selection, dry_run=dry_run, progress=told))
+        every = [
+            interruptible(lambda kafka=kafka: dead_letters.replay(kafka, selection, dry_run=dry_run, progress=told))  # type: ignore[misc]
+            for kafka in places
+        ]
+    done, chosen, sent = (sum(getattr(one, name) for one in every) for name in ("read", "chosen", "sent"))
+    by_reason = dict(sum((Counter(one.by_reason) for one in every), Counter[str]()))
     if as_json:
-        result = {"read": done.read, "chosen": done.chosen, "sent": done.sent, "by_reason": dict(done.by_reason)}
-        print_json({**result, "dry_run": dry_run})
+        print_json({"read": done, "chosen": chosen, "sent": sent, "by_reason": by_reason, "dry_run": dry_run})
         return
-    reasons = ", ".join(f"{count} {name}" for name, count in done.by_reason.items())
-    verb = "would be sent" if dry_run else f"sent to {kafka.retry_topic}"
-    read = f"{done.read} dead letter{'' if done.read == 1 else 's'} read"
-    out.print(Text(f"{read}, {done.chosen} {verb}" + (f": {reasons}" if reasons else "")))
+    reasons = ", ".join(f"{count} {name}" for name, count in by_reason.items())
+    verb = "would be sent" if dry_run else f"sent to {places[0].retry_topic}"
+    read = f"{done} dead letter{'' if done == 1 else 's'} read"
+    out.print(Text(f"{read}, {chosen} {verb}" + (f": {reasons}" if reasons else "")))
+
+
+def _places(role: str | None) -> list[Kafka]:
+    """Where the letters are, and where they are to go back to: a role has its own, and those of its routes."""
+    from chronicle import config
+
+    settings = config.load()
+    if role is None:
+        return [settings.kafka]
+    from chronicle.wiring_roles import role_routes
+
+    own = settings.role_kafka(role)
+    topics = dict.fromkeys(
+        [own.dead_letter_topic, *(one.dead_letters for one in role_routes(settings, role) if one.dead_letters)]
+    )
+    return [own.model_copy(update={"dead_letter_topic": topic}) for topic in topics]
 
 
 def _known(reason: str | None) -> str | None:

@@ -1,15 +1,16 @@
-"""`chronicle worker`: one stream worker process."""
+"""`chronicle worker`: one stream worker process, or the workers of a role."""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from chronicle.cli.role_worker import Options, run_role
 from chronicle.cli.terminal import command, err, out, print_json
-from chronicle.errors import ChronicleError
+from chronicle.errors import ChronicleError, ConfigError
 
 if TYPE_CHECKING:
     from chronicle.config import Settings
@@ -47,6 +48,15 @@ def worker(
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="End when every partition is at its end, and print a summary.")
     ] = False,
+    role: Annotated[
+        str | None,
+        typer.Option("--role", help="Read routes' topics instead of raw ones; a name of the settings' roles."),
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option("--instances", min=1, max=64, help="Processes of the role, supervised; default: its setting.")
+    ] = None,
+    instance: Annotated[int | None, typer.Option("--instance", hidden=True)] = None,
+    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON document on standard output.")] = False,
 ) -> None:
     """Process changes until told to stop (SIGTERM drains and commits).
@@ -56,6 +66,16 @@ def worker(
     from chronicle import config
 
     _start_again_with(ENVIRONMENT)
+    if role is not None:
+        if sources is not None or instance_id is not None:
+            raise ConfigError("leave out --sources and --instance-id: a role reads routes' topics")
+        settings = config.load()
+        chosen = Options(
+            role, instances, http_port, accept_gap or settings.worker.accept_gap, until_drained, instance, parent, as_json
+        )
+        _end(run_role(settings, chosen, lambda summary: _print_summary(summary, as_json)))
+    if instances is not None:
+        raise ConfigError("name the role of these --instances with --role; of the stream worker start one process per core")
     options = {
         "instance_id": instance_id,
         "http_port": http_port,
@@ -63,10 +83,10 @@ def worker(
         "sources": _names(sources),
     }
     settings = _with(config.load(), {name: value for name, value in options.items() if value is not None})
-    raise typer.Exit(_run(settings, until_drained=until_drained, as_json=as_json))
+    _run(settings, until_drained=until_drained, as_json=as_json)
 
 
-def _run(settings: Settings, *, until_drained: bool, as_json: bool) -> int:
+def _run(settings: Settings, *, until_drained: bool, as_json: bool) -> NoReturn:
     from chronicle.observe import HttpServer, Metrics, configure_logging
     from chronicle.wiring import build_worker
     from chronicle.worker.run import run
@@ -81,9 +101,13 @@ def _run(settings: Settings, *, until_drained: bool, as_json: bool) -> int:
         err.print(f"error: {failure}", markup=False, soft_wrap=True)
     if until_drained and code == 0:
         _print_summary(job.totals.summary(), as_json)
+    _end(code)
+
+
+def _end(code: int) -> NoReturn:
+    """Threads of a failed worker are left as they are, so that nothing more is acknowledged."""
     sys.stdout.flush()
     sys.stderr.flush()
-    # threads of a failed worker are left as they are, so that nothing more is acknowledged
     os._exit(code)
 
 

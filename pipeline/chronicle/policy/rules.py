@@ -122,6 +122,7 @@ class RouteFormat(StrEnum):
     """How a route writes its records."""
 
     JSON = "json"  # as on the audit topic
+    CLOUDEVENTS = "cloudevents"  # the same, in CloudEvents' JSON envelope
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +143,8 @@ class Route:
     """Whether `where` and `sample` apply to deletes, too."""
     sample: float | None = None
     """Share of entities that is kept."""
+    labels: tuple[str, ...] = ()
+    """Only changes with one of these labels; empty: whatever their labels."""
 
 
 @dataclass(frozen=True, slots=True)

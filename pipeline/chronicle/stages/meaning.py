@@ -12,6 +12,7 @@ from chronicle.codec import diff
 from chronicle.model.columns import CHANGES, MEANING
 from chronicle.stages import attribute, ciphers
 from chronicle.stages.decode import Indexes
+from chronicle.stages.deliveries import CONDITIONS
 from chronicle.stages.table_plan import Codes, Rules, Stub
 
 if TYPE_CHECKING:
@@ -26,7 +27,9 @@ def added(changes: pl.DataFrame, groups: Sequence[Group], good: diff.Flags, rule
     """Rows of `CHANGES`. `changes`: the identified rows of all groups, one after the other, of which those marked in
     `good` are left."""
     stubs = _stubs(changes, groups, good)
-    lists = (diff.concat([getattr(group.made, name) for group in groups]).at(good).series(name) for name in _LISTS)
+    asked = any(route.where is not None for route in rules.policy.routes)
+    names = {name: name for name in _LISTS} | ({"routed": CONDITIONS} if asked else {})
+    lists = (diff.concat([getattr(one.made, name) for one in groups]).at(good).series(to) for name, to in names.items())
     nothing = [pl.lit(None, dtype).alias(name) for name, dtype in MEANING.items()]
     changes = changes.with_columns(nothing).with_columns(
         *lists,
@@ -34,7 +37,9 @@ def added(changes: pl.DataFrame, groups: Sequence[Group], good: diff.Flags, rule
         *_said(changes["operation"], groups, good, rules),
         pl.lit(rules.policy.hash).alias("policy"),
     )
-    return _bared(_encrypted(changes, groups, good, rules), groups, good, stubs).select(_ORDER)
+    return _bared(_encrypted(changes, groups, good, rules), groups, good, stubs).select(
+        *_ORDER, *([CONDITIONS] if asked else [])
+    )
 
 
 _LISTS = ("labels", "violations")

@@ -34,6 +34,7 @@ from chronicle.stages.enrich import EnrichPlan
 from chronicle.stages.expressions import compile_condition
 from chronicle.stages.grants import Grants, nothing_granted
 from chronicle.stages.route import MirrorPart, MirrorPlan
+from chronicle.stages.route_conditions import Conditions
 from chronicle.stages.row_view import row_value
 from chronicle.stages.sanitize import token_key
 from chronicle.stages.tokens import TokenKeys
@@ -84,6 +85,8 @@ class Made:
     labels: diff.NameLists
     violations: diff.NameLists
     stub: Codes
+    routed: diff.NameLists
+    """Routes whose `where` is true (`stages.deliveries.CONDITIONS`)."""
     bare: npt.NDArray[np.bool_] | None
     """Rows whose images are not kept (`images = "none"`)."""
     refused: npt.NDArray[np.int64] | None
@@ -177,13 +180,8 @@ class TablePlan:
                 self._where = [condition.alias("?where")]
         except ConfigError as error:  # the schema changed under the policy: the records wait for a policy that fits
             self.refusal = (Stage.VALIDATE, Reason.RULE_BROKEN, str(error))
-        contract = rules.contracts.get(f"{'.'.join(place)}{VALUE}")
-        if contract is not None and (found := breaks(contract, schema)):
-            text = f"the schema breaks the contract of {'.'.join(place)}: {told(found)}"
-            if policy.contract is OnBreak.DEADLETTER:
-                self.refusal = (Stage.VALIDATE, Reason.CONTRACT_BROKEN, text)
-            else:
-                self.warnings.append(text)
+        self.routed = Conditions(rules.policy.routes, place, columns, unavailable, self.warnings)
+        self._keep_contract(rules.contracts.get(f"{'.'.join(place)}{VALUE}"), schema)
         self._encrypted = [
             one for one in columns if one.name in self.treated and policy.columns[one.name].treatment.kind is Class.ENCRYPT
         ]
@@ -212,6 +210,17 @@ class TablePlan:
             if set(label.columns) & {column.name for column in columns}
         ]
 
+    def _keep_contract(self, contract: Contract | None, schema: WriterSchema) -> None:
+        """Refuse or warn, as the policy says, where the schema breaks what consumers rely on."""
+        if contract is None or not (found := breaks(contract, schema)):
+            return
+        policy = self.policy
+        text = f"the schema breaks the contract of {policy.source}.{policy.schema}.{policy.table}: {told(found)}"
+        if policy.contract is OnBreak.DEADLETTER:
+            self.refusal = (Stage.VALIDATE, Reason.CONTRACT_BROKEN, text)
+        else:
+            self.warnings.append(text)
+
     def _extras(self, columns: Sequence[Column], policy: TablePolicy) -> dict[str, list[pl.Expr]]:
         """Expressions over the flat columns, by what they are for."""
         by_name = {column.name: column for column in columns}
@@ -220,6 +229,7 @@ class TablePlan:
             "rules": self.rules.exprs,
             "entities": self.enrich.exprs,
             "where": self._where,
+            "routed": self.routed.exprs,
             "actor": [],
             "encrypted": [],
             "granted": list(self.granted.values()),
@@ -256,6 +266,7 @@ class TablePlan:
             labels=self._labelled(extract, ops),
             violations=verdict.violations,
             stub=self._stubs(extract, ops, extras["where"]),
+            routed=self.routed.lists(extras["routed"], ops, deletes_known=extract.trust.deletes),
             bare=self._bare(ops),
             refused=verdict.refused,
             comment=group.table.get_column(_QUERY) if _QUERY in group.names else None,

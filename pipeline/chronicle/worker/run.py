@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import re
-import resource
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import structlog
 
 from chronicle import config
-from chronicle.engine import Engine, Outcome
+from chronicle.engine import Engine
 from chronicle.errors import ChronicleError, ConfigError, Interrupted, StopWorker, TransientError
 from chronicle.model.chunk import Chunk
 from chronicle.observe import Metrics, explain
@@ -30,6 +26,7 @@ from chronicle.worker.ledger import Partition, Standing
 from chronicle.worker.replay import restore
 from chronicle.worker.status import Status
 from chronicle.worker.topics import Broker, wanted
+from chronicle.worker.totals import Totals
 from chronicle.worker.transport import SETTLE_S, BatchConsumer, Control
 from chronicle.worker.watchdog import Watchdog
 
@@ -40,56 +37,6 @@ DRAIN_S = 20.0
 STOP_S = 15.0
 RETENTION_ASKED_EVERY_S = 600.0
 EXIT_FAILED, EXIT_MISCONFIGURED = 1, 2
-
-
-@dataclass(slots=True)
-class Totals:
-    """What this process did, for the summary of `--until-drained`."""
-
-    began: float = field(default_factory=time.monotonic)
-    rows: int = 0
-    batches: int = 0
-    changes: Counter[str] = field(default_factory=Counter)
-    dead_letters: Counter[str] = field(default_factory=Counter)
-    left_out: Counter[str] = field(default_factory=Counter)
-    transactions: int = 0
-    stages_s: dict[str, float] = field(default_factory=dict)
-
-    def add(self, outcome: Outcome) -> None:
-        """Count one batch."""
-        batch = outcome.batch
-        self.rows += outcome.rows
-        self.batches += 1
-        self.transactions += len(batch.transactions)
-        for operation, count in batch.changes["operation"].value_counts().rows():
-            self.changes[operation] += count
-        self.dead_letters.update(letter.reason.value for letter in batch.dead_letters)
-        for (_, rule), count in batch.left_out.items():
-            self.left_out[rule] += count
-        for stage, seconds in outcome.stages_s.items():
-            self.stages_s[stage] = self.stages_s.get(stage, 0.0) + seconds
-
-    def summary(self) -> dict[str, Any]:
-        """For people and pipes."""
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        return {
-            "records": self.rows,
-            "changes": dict(sorted(self.changes.items())),
-            "transactions": self.transactions,
-            "dead_letters": dict(sorted(self.dead_letters.items())),
-            "left_out": dict(sorted(self.left_out.items())),
-            "batches": self.batches,
-            "seconds": round(time.monotonic() - self.began, 3),
-            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 3),
-            "memory_peak_mib": _memory_peak_kib() // 1024,
-            "stage_seconds": {stage: round(seconds, 3) for stage, seconds in self.stages_s.items()},
-        }
-
-
-def _memory_peak_kib() -> int:
-    """Of this program: `ru_maxrss` is inherited over exec and would show the parent's."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
-    return int(found[1]) if found else 0
 
 
 class ContextReader(Protocol):

@@ -1,0 +1,240 @@
+"""Audit records read back: the bytes that `codec.audit` writes, as rows of the changes frame again.
+
+For workers that read routes' topics, not raw ones. Record by record, because each may be wrong by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import numpy as np
+import polars as pl
+
+from chronicle.codec import diff
+from chronicle.codec.audit import ACTIVITIES
+from chronicle.model.columns import CHANGES
+
+_HALF = pl.lit(1 << 64, pl.UInt128)
+_INSTANT = "%Y-%m-%dT%H:%M:%S%.6fZ"
+_TIMES = ("committed_at", "captured_at", "processed_at", "received_at")
+_TEXTS = ("previous_key", "before", "after", "tags", "extra")
+
+
+class _Uid(msgspec.Struct, gc=False):
+    uid: str | None
+
+
+class _User(msgspec.Struct, gc=False):
+    name: str | None
+    type: str | None
+    uid: str | None
+
+
+class _Actor(msgspec.Struct, gc=False):
+    session: _Uid
+    user: _User
+
+
+class _Endpoint(msgspec.Struct, gc=False):
+    ip: str | None
+
+
+_NOBODY = _Actor(_Uid(None), _User(None, None, None))
+_NOWHERE = _Endpoint(None)
+
+
+class _Unmapped(msgspec.Struct, gc=False):
+    after: msgspec.Raw
+    attribution: str
+    before: msgspec.Raw
+    before_known: bool
+    changed: list[str]
+    committed_at: str
+    connector: str
+    entity: str
+    epoch: int
+    extra: msgspec.Raw
+    key: msgspec.Raw
+    labels: list[str]
+    operation: str
+    policy: str
+    position: str
+    previous_entity: UUID | None
+    previous_key: msgspec.Raw
+    reason: str | None
+    request_id: str | None
+    schema: str
+    source: str
+    table: str
+    tags: msgspec.Raw
+    tenant: str | None
+    transaction_id: str | None
+    unavailable: list[str]
+    violations: list[str]
+
+
+class _Metadata(msgspec.Struct, gc=False):
+    uid: str
+
+
+class _Core(msgspec.Struct, gc=False):
+    actor: _Actor | None
+    metadata: _Metadata
+    src_endpoint: _Endpoint | None
+    unmapped: _Unmapped
+
+
+class _Meta(msgspec.Struct, gc=False):
+    captured_at: str
+    enriched: msgspec.Raw
+    offset: int
+    partition: int
+    processed_at: str
+    received_at: str
+    schema_id: int
+    topic: str
+    transaction_order: int | None
+
+
+class _Record(msgspec.Struct, gc=False):
+    core: _Core
+    meta: _Meta
+
+
+class _Enveloped(msgspec.Struct, gc=False):
+    specversion: str
+    data: _Record
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a sequence of records says."""
+
+    changes: pl.DataFrame = field(repr=False)
+    """Columns as in `model.columns.CHANGES`."""
+    rows: Sequence[int]
+    """Index of the record that each change was in."""
+    unreadable: Sequence[int]
+    """Indexes of records that are no change's audit record."""
+
+
+def changes(values: Sequence[bytes | None]) -> Read:
+    """The changes in these records, in their order; CloudEvents are taken out of their envelopes."""
+    plain, enveloped = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Enveloped)
+    records: list[_Record] = []
+    rows, unreadable = [], []
+    for index, value in enumerate(values):
+        try:
+            record = plain.decode(value or b"")
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            try:
+                record = enveloped.decode(value or b"").data
+            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+                unreadable.append(index)
+                continue
+        if _possible(record):
+            records.append(record)
+            rows.append(index)
+        else:
+            unreadable.append(index)
+    texts = _frame(records)
+    frame = _typed(texts)
+    wrong = texts.select(pl.any_horizontal(frame[name].is_null() for name in (*_TIMES, "event_id", "entity", "position_hi")))
+    bad = wrong.to_series() if len(texts) else pl.Series([], dtype=pl.Boolean)
+    if not bad.any():
+        return Read(frame, rows, unreadable)
+    late = [row for row, is_bad in zip(rows, bad, strict=True) if is_bad]
+    return Read(frame.filter(~bad), [row for row in rows if row not in set(late)], sorted([*unreadable, *late]))
+
+
+def _possible(record: _Record) -> bool:
+    """What no type says: numbers within their columns, an operation, JSON objects where there must be one."""
+    row, meta = record.core.unmapped, record.meta
+    order = meta.transaction_order
+    return (
+        row.operation in ACTIVITIES
+        and 0 <= row.epoch < 1 << 8
+        and 0 <= meta.partition < 1 << 31
+        and 0 <= meta.offset < 1 << 63
+        and 0 <= meta.schema_id < 1 << 32
+        and (order is None or 0 <= order < 1 << 64)
+        and all(bytes(memoryview(raw)[:1]) in _OBJECT_OR_NULL for raw in (row.after, row.before, row.key, row.previous_key))
+        and all(bytes(memoryview(raw)[:1]) in _OBJECT_OR_NULL for raw in (row.tags, meta.enriched, row.extra))
+    )
+
+
+_OBJECT_OR_NULL = frozenset({b"{", b"n"})
+
+
+def _text(raw: msgspec.Raw) -> str | None:
+    text = str(memoryview(raw), "utf-8")
+    return None if text == "null" else text
+
+
+def _frame(records: Sequence[_Record]) -> pl.DataFrame:
+    """All columns; times, identifiers and positions still as texts."""
+    rows, metas = [record.core.unmapped for record in records], [record.meta for record in records]
+    actors = [record.core.actor or _NOBODY for record in records]
+    columns: dict[str, list[Any]] = {
+        "event_id": [record.core.metadata.uid for record in records],
+        "previous_entity": [row.previous_entity.bytes if row.previous_entity else None for row in rows],
+        "key": [_text(row.key) or "" for row in rows],
+        "stub": [""] * len(rows),
+        "attributed_at": [None] * len(rows),  # of the moment, so that no record has it
+        "actor_id": [actor.user.uid for actor in actors],
+        "actor_type": [actor.user.type for actor in actors],
+        "actor_name": [actor.user.name for actor in actors],
+        "session": [actor.session.uid for actor in actors],
+        "ip": [(record.core.src_endpoint or _NOWHERE).ip for record in records],
+        "position_hi": [row.position for row in rows],
+        "position_lo": [],
+    }
+    columns["enriched"] = [_text(meta.enriched) for meta in metas]
+    for name in _TEXTS:
+        columns[name] = [_text(getattr(row, name)) for row in rows]
+    texts = {*_TIMES, "event_id", "entity", "position_hi"}
+    made = []
+    for spec in CHANGES:
+        values = columns.get(spec.name)
+        if values is None:
+            owners: Sequence[Any] = metas if spec.name in _Meta.__struct_fields__ else rows
+            values = [getattr(one, spec.name) for one in owners]
+        if spec.dtype == pl.List(pl.String):
+            made.append(_lists(spec.name, values))
+        elif spec.name == "position_lo":
+            made.append(pl.Series(spec.name, [None], dtype=spec.dtype).new_from_index(0, len(rows)))
+        else:
+            made.append(pl.Series(spec.name, values, dtype=pl.String if spec.name in texts else spec.dtype))
+    return pl.DataFrame(made)
+
+
+def _lists(name: str, values: Sequence[list[str]]) -> pl.Series:
+    """Few distinct lists, many rows."""
+    places: dict[tuple[str, ...], int] = {}
+    of_row = [places.setdefault(tuple(one), len(places)) for one in values]
+    return diff.gather(name, list(places), np.array(of_row, np.int64))
+
+
+def _typed(texts: pl.DataFrame) -> pl.DataFrame:
+    """The changes frame; null where a text is none of its type."""
+    schema = {spec.name: spec.dtype for spec in CHANGES}
+    position = pl.col("position_hi").cast(pl.UInt128, strict=False)
+    identifiers = [
+        pl.col(name).str.replace_all("-", "", literal=True).str.decode("hex", strict=False) for name in ("event_id", "entity")
+    ]
+    return texts.with_columns(
+        *(
+            pl.col(name).str.to_datetime(_INSTANT, time_unit="us", time_zone="UTC", strict=False).cast(schema[name])
+            for name in _TIMES
+        ),
+        *(pl.when(one.bin.size() == _IDENTIFIER_BYTES).then(one) for one in identifiers),
+        (position // _HALF).cast(pl.UInt64).alias("position_hi"),
+        (position % _HALF).cast(pl.UInt64).alias("position_lo"),
+    )
+
+
+_IDENTIFIER_BYTES = 16
