@@ -60,7 +60,7 @@ def record(client: Client, clickhouse: config.ClickHouse, policy: Policy, text: 
 class Recording:
     """An `engine.Step` that keeps the policy before any row of it is written, and says now and then that it is in force."""
 
-    name = "policies"
+    name = "clickhouse"  # what is away when this step cannot be done
 
     def __init__(
         self, clickhouse: config.ClickHouse, policy: Policy, text: str, *, clock: Callable[[], float] = time.monotonic

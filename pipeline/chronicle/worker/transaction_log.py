@@ -151,10 +151,20 @@ class TransactionLog:
         if not asked:
             return {}
         try:
-            futures = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
-            return {(tp.topic, tp.partition): int(future.result().offset) for tp, future in futures.items()}
+            return self._listed(asked)
+        except KafkaException as error:
+            if "LEADER" not in error.args[0].name():
+                raise translated(error) from None
+        # as `topics.Broker.ends`: after a restart of the broker the library asks with a leader epoch that is over
+        try:
+            self._admin.list_topics(timeout=TIMEOUT_S)
+            return self._listed(asked)
         except KafkaException as error:
             raise translated(error) from None
+
+    def _listed(self, asked: dict[TopicPartition, Any]) -> dict[Partition, int]:
+        futures = self._admin.list_offsets(asked, request_timeout=TIMEOUT_S)
+        return {(tp.topic, tp.partition): int(future.result().offset) for tp, future in futures.items()}
 
     def _assign(self, found: dict[str, tuple[str, int]], offsets: dict[Partition, int]) -> None:
         try:
