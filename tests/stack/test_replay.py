@@ -62,7 +62,9 @@ def test_a_letter_whose_schema_was_registered_late_becomes_its_change_once(site:
     until(lambda: site.letters() and site.ids() == [1, 3], "the neighbours are in, the letter is out")
     assert site.letters() == [(site.table.topic, 0, 1, "unknown_schema")]
 
-    [early] = site.lines("dead-letters", "replay", "--reason", "unknown_schema")
+    asked = ("dead-letters", "replay", "--reason", "unknown_schema")
+    until(lambda: site.lines(*asked, "--dry-run")[0]["read"] == 1, "the letter is on its topic as well")
+    [early] = site.lines(*asked)
     assert (early["read"], early["sent"]) == (1, 1)
     retry = site.settings.kafka.retry_topic
     until(lambda: site.broker.committed(site.name, retry, 1) == {0: 1}, "the worker took the letter in")
