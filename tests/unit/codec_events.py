@@ -6,13 +6,25 @@ import base64
 import gzip
 import json
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from chronicle.codec.columns import Column
+from chronicle.codec.types import object_text
+
 DIRECTORY = Path(__file__).parents[1] / "data" / "events"
 DATABASES = ("postgres", "mysql")
+
+
+def image(row: pl.Expr, columns: Sequence[Column], **options: Mapping[str, pl.Expr]) -> pl.Expr:
+    """The text of a row (a struct expression), its columns in order of their names; null where the struct is null."""
+    fields = [(column, row.struct.field(column.name)) for column in sorted(columns, key=lambda one: one.name)]
+    return pl.when(row.is_not_null()).then(object_text(fields, **options))
 
 
 @dataclass(frozen=True)

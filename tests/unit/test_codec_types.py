@@ -16,7 +16,7 @@ from chronicle.codec import avro, types
 from chronicle.codec.columns import DECIMAL, VARIABLE_SCALE_DECIMAL, Column, struct_column
 from chronicle.codec.documents import is_storable
 from chronicle.codec.schema import Kind, parse_avro
-from tests.unit.codec_events import DATABASES, events, pairs
+from tests.unit.codec_events import DATABASES, events, image, pairs
 
 INT, LONG, TEXT, DATA = pl.Int32(), pl.Int64(), pl.String(), pl.Binary()
 TIME = "io.debezium.time."
@@ -46,7 +46,7 @@ def _frame(column: Column, *values: Any) -> pl.DataFrame:
 def _json(column: Column, *values: Any) -> list[Any]:
     """The values as the image has them."""
     frame = _frame(column, *values).select(pl.struct("v").alias("row"))
-    texts = frame.select(types.image(pl.col("row"), [column])).to_series().to_list()
+    texts = frame.select(image(pl.col("row"), [column])).to_series().to_list()
     assert all(text.startswith('{"v":') and " " not in text.partition('"')[0] for text in texts)
     return [text[len('{"v":') : -1] for text in texts]
 
@@ -143,7 +143,7 @@ def test_an_image_is_sorted_by_name_and_null_where_there_is_no_row() -> None:
     columns = [Column(name, pl.Float64() if name == "m" else TEXT) for name in ("z", "a", "m", "B")]
     rows = [{"z": "1", "a": "2", "m": 3.5, "B": None}, None, {"z": None, "a": None, "m": None, "B": None}]
     frame = pl.DataFrame({"after": pl.Series(rows, dtype=pl.Struct({one.name: one.dtype for one in columns}))})
-    assert frame.select(types.image(pl.col("after"), columns)).to_series().to_list() == [
+    assert frame.select(image(pl.col("after"), columns)).to_series().to_list() == [
         '{"B":null,"a":"2","m":3.5,"z":"1"}',
         None,
         '{"B":null,"a":null,"m":null,"z":null}',
@@ -157,7 +157,7 @@ def test_a_replaced_column_never_shows_its_value() -> None:
     hide = {
         name: pl.when(pl.col("row").struct.field(name).is_not_null()).then(pl.lit("[FILTERED]")) for name in ("rate", "ssn")
     }
-    assert frame.select(types.image(pl.col("row"), columns, replaced=hide)).to_series().to_list() == [
+    assert frame.select(image(pl.col("row"), columns, replaced=hide)).to_series().to_list() == [
         '{"id":1,"rate":"[FILTERED]","ssn":"[FILTERED]"}',
         '{"id":2,"rate":null,"ssn":null}',
     ]
@@ -169,7 +169,7 @@ def test_an_unavailable_column_is_left_out_of_its_row_alone(absent: set[str]) ->
     columns = [Column("a", INT), Column("b", TEXT), Column("c", pl.Float64())]
     frame = pl.DataFrame({"row": [{"a": 1, "b": "x", "c": 1.5}, {"a": 2, "b": "y", "c": 2.5}], "gone": [True, False]})
     missing = {name: pl.col("gone") for name in absent}
-    first, second = frame.select(types.image(pl.col("row"), columns, unavailable=missing)).to_series().to_list()
+    first, second = frame.select(image(pl.col("row"), columns, unavailable=missing)).to_series().to_list()
     assert json.loads(first) == {name: value for name, value in {"a": 1, "b": "x", "c": 1.5}.items() if name not in absent}
     assert second == '{"a":2,"b":"y","c":2.5}'
 
@@ -184,7 +184,7 @@ def test_column_names_are_escaped() -> None:
     """A quote in a name cannot break the text, on either way through the JSON writer."""
     columns = [Column('we"ird\\', TEXT), Column('ra"te', pl.Float64())]
     frame = pl.DataFrame({"row": [{'we"ird\\': "x", 'ra"te': 1.5}]})
-    text = frame.select(types.image(pl.col("row"), columns)).item()
+    text = frame.select(image(pl.col("row"), columns)).item()
     assert json.loads(text) == {'we"ird\\': "x", 'ra"te': 1.5}
 
 
@@ -198,7 +198,7 @@ def test_every_captured_image_is_json_of_all_columns(database: str) -> None:
             continue
         frame, _ = avro.decode([pair.avro for pair in same], schema)
         for side in ("before", "after"):
-            for text in frame.select(types.image(pl.col(side), schema.row.columns)).to_series().drop_nulls():
+            for text in frame.select(image(pl.col(side), schema.row.columns)).to_series().drop_nulls():
                 decoded = json.loads(text)
                 assert list(decoded) == sorted(schema.row.names)
                 assert json.dumps(decoded, ensure_ascii=False, separators=(",", ":")).count(",") == text.count(",")

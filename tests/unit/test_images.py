@@ -10,6 +10,7 @@ import pytest
 
 from chronicle.codec import types
 from chronicle.codec.columns import Column
+from tests.unit.codec_events import image
 
 
 @pytest.mark.parametrize("kinds", [kinds for count in range(5) for kinds in product("if", repeat=count)], ids="".join)
@@ -23,4 +24,4 @@ def test_an_image_is_the_same_text_however_its_columns_are_spliced(kinds: tuple[
     assert frame.select(types.object_text(fields)).item() == json.dumps(values, separators=(",", ":"))
     if columns:
         row, nowhere = pl.struct(*values), {columns[-1].name: pl.lit(False)}
-        assert frame.select(types.image(row, columns, unavailable=nowhere)).item() == json.dumps(values, separators=(",", ":"))
+        assert frame.select(image(row, columns, unavailable=nowhere)).item() == json.dumps(values, separators=(",", ":"))

@@ -17,24 +17,6 @@ from chronicle.codec.meaning import json_fragment, meaning_of
 _TEXT = ('{"v":', "}")
 
 
-def image(
-    row: pl.Expr,
-    columns: Sequence[Column],
-    *,
-    replaced: Mapping[str, pl.Expr] | None = None,
-    unavailable: Mapping[str, pl.Expr] | None = None,
-) -> pl.Expr:
-    """Canonical JSON text of a row (a struct expression such as `pl.col("after")`); null where the struct is null.
-
-    `replaced`: a String expression that stands for the column (`[FILTERED]`), null staying null. `unavailable`: a Boolean
-    expression per column; where true the column is left out of the text. Columns named there cost more: name only those
-    that have such a row in this frame.
-    """
-    ordered = sorted(columns, key=lambda column: column.name)
-    fields = [(column, row.struct.field(column.name)) for column in ordered]
-    return pl.when(row.is_not_null()).then(_object(fields, replaced or {}, unavailable or {}))
-
-
 def object_text(
     fields: Sequence[tuple[Column, pl.Expr]],
     *,
@@ -42,16 +24,27 @@ def object_text(
     raw: Collection[str] = (),
     unavailable: Mapping[str, pl.Expr] | None = None,
 ) -> pl.Expr:
-    """Canonical JSON text of an object with these members in this order; `replaced` and `unavailable` as in `image`.
+    """Canonical JSON text of an object with these members in this order.
 
-    `raw`: members whose replacement is JSON text already.
+    `replaced`: a String expression that stands for the column (`[FILTERED]`), null staying null. `raw`: members whose
+    replacement is JSON text already. `unavailable`: a Boolean expression per column; where true the column is left out of the
+    text. Columns named there cost more: name only those that have such a row in this frame.
     """
-    return _object(fields, replaced or {}, unavailable or {}, raw)
-
-
-def rendered(column: Column, value: pl.Expr) -> pl.Expr:
-    """What `struct.json_encode()` writes canonically; for floats, records and maps, which it cannot, their JSON text."""
-    return meaning_of(column).text(value)
+    replaced, unavailable = replaced or {}, unavailable or {}
+    parts: list[Run | _Alone] = []
+    for column, value in fields:
+        meaning = meaning_of(column)
+        there = replaced.get(column.name)
+        is_raw = meaning.raw if there is None else column.name in raw
+        member = meaning.text(value) if there is None else there
+        if is_raw or column.name in unavailable:
+            text = member.fill_null("null") if is_raw else _encoded(member)
+            parts.append(_Alone(column.name, text, unavailable.get(column.name)))
+        elif parts and isinstance(parts[-1], list):
+            parts[-1].append(member.alias(column.name))
+        else:
+            parts.append([member.alias(column.name)])
+    return _with_gaps(parts) if unavailable else _whole(parts)
 
 
 def value_text(column: Column, value: pl.Expr) -> pl.Expr:
@@ -104,29 +97,6 @@ class _Alone:
     @property
     def key(self) -> str:
         return json.dumps(self.name, ensure_ascii=False) + ":"
-
-
-def _object(
-    fields: Sequence[tuple[Column, pl.Expr]],
-    replaced: Mapping[str, pl.Expr],
-    unavailable: Mapping[str, pl.Expr],
-    raw_replaced: Collection[str] = (),
-) -> pl.Expr:
-    """JSON object text of these fields in this order."""
-    parts: list[Run | _Alone] = []
-    for column, value in fields:
-        meaning = meaning_of(column)
-        there = replaced.get(column.name)
-        raw = meaning.raw if there is None else column.name in raw_replaced
-        member = meaning.text(value) if there is None else there
-        if raw or column.name in unavailable:
-            text = member.fill_null("null") if raw else _encoded(member)
-            parts.append(_Alone(column.name, text, unavailable.get(column.name)))
-        elif parts and isinstance(parts[-1], list):
-            parts[-1].append(member.alias(column.name))
-        else:
-            parts.append([member.alias(column.name)])
-    return _with_gaps(parts) if unavailable else _whole(parts)
 
 
 def _whole(parts: Sequence[Run | _Alone]) -> pl.Expr:
