@@ -1,12 +1,14 @@
-"""The directory `schemas/` of a deployment: contracts of captured tables, and examples beside schemas. Reads and writes files.
+"""The directory `schemas/` of a deployment: contracts of captured tables, types of events, and examples beside schemas.
+Reads and writes files.
 
-A contract is `<subject>.avsc`, as `shop.public.customers-value.avsc`; an example is `<name>.example.json` beside
-`<name>.avsc`.
+A contract is `<subject>.avsc`, as `shop.public.customers-value.avsc`; an event type's payload is `events/<type>.avsc`, as
+`events/report.read.avsc`; an example is `<name>.example.json` beside `<name>.avsc`.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,10 +18,18 @@ from typing import Any
 
 import fastavro
 
-from chronicle.codec.contract import VALUE, Contract
+from chronicle.codec.contract import VALUE, Break, Contract, breaks_of
 from chronicle.errors import ConfigError
+from chronicle.events.avro import written
+from chronicle.events.catalogue import ENVELOPE, Catalogue
+from chronicle.events.event import TYPE_LENGTH_MAX, TYPE_PATTERN, Event
+from chronicle.events.shapes import SchemaRefused
 
 _AVRO, _EXAMPLE = ".avsc", ".example.json"
+EVENTS = "events"
+"""Directory of event types in `schemas/`. `event.avsc` in it is the event itself."""
+HISTORY = "history"
+"""Directory in `EVENTS` of every version that was released."""
 
 
 class Saved(StrEnum):
@@ -64,6 +74,75 @@ def contracts(directory: Path) -> dict[str, Contract]:
     return {path.name.removesuffix(_AVRO): Contract.parse(_text(path), name=str(path)) for path in found}
 
 
+def event_types(directory: Path) -> Catalogue:
+    """The shipped event types and those of `events/` in this directory, each named as its file is.
+
+    A shipped type may be written again with more fields, as long as every payload of the shipped one still fits.
+
+    Raises:
+        ConfigError: a file cannot be read, is no Avro schema of a record, is not named as a type, or takes something away
+            from a shipped type.
+    """
+    found: dict[str, str] = {}
+    shipped = Catalogue.shipped()
+    for path in sorted((directory / EVENTS).glob(f"*{_AVRO}")):
+        name = path.name.removesuffix(_AVRO)
+        if name == ENVELOPE:
+            continue
+        if len(name) > TYPE_LENGTH_MAX or not re.fullmatch(TYPE_PATTERN, name):
+            raise ConfigError(f"name {path} as its event type: letters, digits, _ and - with dots between")
+        text = _text(path)
+        if not shipped.known(name) or not _same(text, written(shipped.schema(name))):
+            found[name] = text
+    try:
+        made = shipped.extended(found)
+    except SchemaRefused as error:
+        raise ConfigError(f"correct {directory / EVENTS / (error.name + _AVRO)}: {error.problem}") from None
+    for name in found:
+        if shipped.known(name):
+            lost = _lost(written(shipped.schema(name)), written(made.schema(name)), name)
+            if lost:
+                told = "; ".join(f"{one.column}: {one.what}" for one in lost)
+                raise ConfigError(f"correct {directory / EVENTS / (name + _AVRO)}, a type that Chronicle brings: {told}")
+    return made
+
+
+def event_breaks(directory: Path) -> dict[str, tuple[Break, ...]]:
+    """Event types of this directory whose schema does not take every payload of an earlier version, and where it does not.
+
+    Earlier versions are `events/history/<type>.v<number>.avsc`, as they were released.
+
+    Raises:
+        ConfigError: a file cannot be read, or is no Avro schema of a record.
+    """
+    found: dict[str, tuple[Break, ...]] = {}
+    for path in sorted((directory / EVENTS / HISTORY).glob(f"*{_AVRO}")):
+        name, dot, version = path.name.removesuffix(_AVRO).rpartition(".v")
+        newest = directory / EVENTS / (name + _AVRO)
+        if not dot or not version.isdecimal():
+            raise ConfigError(f"name {path} as <type>.v<number>{_AVRO}")
+        if not newest.exists():
+            broken = [Break("", f"it is gone, there was a version {version}", f"bring {newest.name} back")]
+        else:
+            broken = _lost(_text(path), _text(newest), name)
+        if broken:
+            found[name] = tuple(dict.fromkeys((*found.get(name, ()), *broken)))
+    return found
+
+
+def _lost(old: str, new: str, name: str) -> list[Break]:
+    """What payloads of a type could say by the old schema and can no longer, column by column."""
+    reader, writer = (Contract.parse(text, name=name + _AVRO) for text in (new, old))
+    gone = [Break(one, "it is gone", "bring it back") for one in writer.columns if one not in reader.columns]
+    lacking = set(reader.columns) - set(writer.columns)
+    return gone + [
+        Break(one.column, "payloads of earlier versions lack it", "give it a default")
+        if one.column in lacking
+        else Break(one.column, one.what.replace("it is ", "it was ").replace("the contract says", "now"), "change it back")
+        for one in breaks_of(reader, old)
+    ]
+
+
 def save(directory: Path, subject: str, text: str, *, force: bool = False) -> Saved:
     """Write a contract; what a person changed stays, unless `force`.
 
@@ -89,16 +168,38 @@ def save(directory: Path, subject: str, text: str, *, force: bool = False) -> Sa
 
 
 def mismatches(directory: Path) -> tuple[int, list[Mismatch]]:
-    """How many examples there are beside Avro schemas, and which do not fit; each must have all fields, and no other.
+    """How many examples there are beside Avro schemas, and which do not fit; each must have all fields, and no other. The
+    example of an event type is a payload, and must be one.
 
     Raises:
-        ConfigError: a file cannot be read.
+        ConfigError: a file cannot be read, or a schema of an event type is wrong (`event_types`).
     """
-    pairs = [
-        (path, path.with_name(path.name.removesuffix(_EXAMPLE) + _AVRO)) for path in sorted(directory.glob(f"*{_EXAMPLE}"))
-    ]
-    pairs = [(example, schema) for example, schema in pairs if schema.exists()]
-    return len(pairs), [found for example, schema in pairs for found in _mismatch(example, schema)]
+    events = directory / EVENTS
+    types = event_types(directory)
+    count = 0
+    found: list[Mismatch] = []
+    for example in sorted([*directory.glob(f"*{_EXAMPLE}"), *events.glob(f"*{_EXAMPLE}")]):
+        name = example.name.removesuffix(_EXAMPLE)
+        schema = example.with_name(name + _AVRO)
+        if not schema.exists():
+            continue
+        count += 1
+        if example.parent == events and name != ENVELOPE:
+            found += _unfit_payload(example, name, types)
+        else:
+            found += _mismatch(example, schema)
+    return count, found
+
+
+def _unfit_payload(example: Path, name: str, types: Catalogue) -> Iterator[Mismatch]:
+    try:
+        value = json.loads(_text(example))
+    except ValueError:
+        yield Mismatch(str(example), "it is not JSON", "correct it")
+        return
+    marks = types.problems(Event(type=name, payload=value)) if isinstance(value, dict) else ("wrong_type:payload",)
+    for mark in marks:
+        yield Mismatch(str(example), f"{mark} by {name}{_AVRO}", "correct the example, or the schema")
 
 
 def _mismatch(example: Path, schema: Path) -> Iterator[Mismatch]:

@@ -15,6 +15,7 @@ from chronicle.codec.contract import VALUE
 from chronicle.codec.schema import parse_avro
 from chronicle.codec.schema_diff import differences
 from chronicle.errors import ConfigError
+from chronicle.events.types import TYPES
 from chronicle.schema_files import Saved, contracts, mismatches, path_of, save
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -27,11 +28,13 @@ SUBJECT = f"shop.public.t{VALUE}"
 
 
 def test_every_schema_of_the_project_has_an_example_that_fits() -> None:
-    """Avro or JSON Schema; an example that does not fit misleads."""
+    """Avro or JSON Schema, of event types too; an example that does not fit misleads."""
     count, unfit = mismatches(SCHEMAS)
     avro = {path.stem for path in SCHEMAS.glob("*.avsc")}
-    assert avro == {"context", "entity", "event", "transaction"}
-    assert (count, unfit) == (len(avro), [])
+    events = {path.name.removesuffix(".avsc") for path in (SCHEMAS / "events").glob("*.avsc")}
+    assert avro == {"context", "entity", "transaction"}
+    assert events == {"event", *TYPES}
+    assert (count, unfit) == (len(avro) + len(events), [])
     examples = {path.name.removesuffix(".example.json") for path in SCHEMAS.glob("*.example.json")}
     schemas = {path.name.removesuffix(".schema.json") for path in SCHEMAS.glob("*.schema.json")}
     assert avro | schemas <= examples
@@ -41,7 +44,7 @@ def test_every_schema_of_the_project_has_an_example_that_fits() -> None:
 
 
 def _schema(name: str) -> Any:
-    return json.loads((SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8"))
+    return json.loads((SCHEMAS / ("events" if name == "event" else ".") / f"{name}.avsc").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("actor", ["ann", Actor("ann"), Actor(7, type="service", name="Nightly"), None])
@@ -118,6 +121,31 @@ def test_an_example_that_does_not_fit_is_told_by_field(example: str, what: str |
         assert found == []
     else:
         assert what in found[0].what and "secretvalue" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("example", "what"),
+    [
+        ('{"page": 1}', []),
+        ('{"page": 1, "at": "2026-02-01T00:00:00Z"}', []),
+        ("{}", ["missing:payload.page by report.read.avsc"]),
+        ('{"page": "secretvalue", "secretname": 2}', ["wrong_type:payload.page", "unknown_fields:payload:1"]),
+        ('{"page": 1, "at": 1767225600000}', ["wrong_type:payload.at"]),
+        ('["secretvalue"]', ["wrong_type:payload by"]),
+        ("{", ["not JSON"]),
+    ],
+)
+def test_an_event_types_example_is_looked_at_as_its_payloads_are(example: str, what: list[str], tmp_path: Path) -> None:
+    """By the catalogue, not by Avro's encoding: a time is a text there."""
+    time = {"name": "at", "type": ["null", {"type": "long", "logicalType": "timestamp-millis"}], "default": None}
+    schema = {"type": "record", "name": "read", "fields": [{"name": "page", "type": "int"}, time]}
+    (tmp_path / "events").mkdir()
+    (tmp_path / "events" / "report.read.avsc").write_text(json.dumps(schema))
+    (tmp_path / "events" / "report.read.example.json").write_text(example)
+    count, found = mismatches(tmp_path)
+    assert count == 1 and len(found) == len(what)
+    assert all(part in one.what for one, part in zip(found, what, strict=True))
+    assert "secret" not in str(found)
 
 
 def test_differences_are_told_by_column() -> None:

@@ -80,14 +80,15 @@ def check(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Compare contracts with the newest schemas in the registry, and examples with the Avro schemas beside them. Exit 1
-    when a contract is broken or an example does not fit.
+    """Compare contracts with the newest schemas in the registry, event types with their earlier versions, and examples with
+    the Avro schemas beside them. Exit 1 when a contract is broken, a version cannot be read or an example does not fit.
     """
-    from chronicle.schema_files import contracts, mismatches
+    from chronicle.schema_files import contracts, event_breaks, mismatches
 
     pinned = contracts(directory)
     count, unfit = mismatches(directory)
-    broken = _broken(pinned) if registry and pinned else {}
+    outdated = event_breaks(directory)
+    broken = {**(_broken(pinned) if registry and pinned else {}), **outdated}
     if as_json:
         told = [{"subject": subject, **one.as_json()} for subject, found in broken.items() for one in found]
         print_json(
@@ -102,9 +103,41 @@ def check(
             out.print(f"{mismatch.file}: {mismatch.what}", markup=False, style="bold red")
             out.print(f"        → {mismatch.fix}", markup=False, style="dim")
         compared = f"{len(pinned)} contracts{'' if registry else ' (not compared with a registry)'}"
-        err.print(f"{compared}: {len(broken)} broken; {count} examples: {len({one.file for one in unfit})} do not fit")
+        err.print(
+            f"{compared}: {len(broken) - len(outdated)} broken; {len(outdated)} event types cannot read an earlier version; "
+            f"{count} examples: {len({one.file for one in unfit})} do not fit"
+        )
     if broken or unfit:
         raise typer.Exit(1)
+
+
+@app.command(name="events", epilog="Example: chronicle schemas events auth.login")
+@command
+def event_types(
+    types: Annotated[list[str] | None, typer.Argument(help="Event types; all of them when none is named.")] = None,
+    directory: Directory = Path("schemas"),
+    as_json: AsJson = False,
+) -> None:
+    """Show the event types that there are, what their payloads hold, and the class that each field has unless the policy
+    says otherwise.
+    """
+    from chronicle import schema_files
+
+    catalogue = schema_files.event_types(directory)
+    unknown = [one for one in types or () if not catalogue.known(one)]
+    if unknown:
+        raise ConfigError(f"write {directory}/events/<type>.avsc, or name a type that there is: chronicle schemas events")
+    wanted = types or catalogue.types
+    fields = {name: {one: catalogue.classes(name).get(one) for one in catalogue.columns(name)} for name in wanted}
+    versions = {name: catalogue.schema(name).get("version") for name in wanted}
+    if as_json:
+        print_json({"types": [{"type": name, "version": versions[name], "fields": fields[name]} for name in wanted]})
+        return
+    table = Table("type", "version", "fields")
+    for name in wanted:
+        words = (f"{one} {proposed}" if proposed not in (None, "clear") else one for one, proposed in fields[name].items())
+        table.add_row(shown.cell(name), shown.cell(str(versions[name] or "-")), shown.cell(", ".join(words)))
+    shown.print_table(table)
 
 
 @app.command(epilog="Example: chronicle schemas diff shop.public.customers 1 2")

@@ -88,8 +88,15 @@ def breaks(contract: Contract, writer: WriterSchema) -> tuple[Break, ...]:
     if writer.schemaless:
         return ()
     schema = json.loads(writer.text)
-    if writer.reader is None:
-        schema = avro_of(schema)
+    return _broken(contract, avro_of(schema) if writer.reader is None else schema)
+
+
+def breaks_of(contract: Contract, text: str) -> tuple[Break, ...]:
+    """As `breaks`, of a writer schema in Avro as text."""
+    return _broken(contract, json.loads(text))
+
+
+def _broken(contract: Contract, schema: Schema) -> tuple[Break, ...]:
     names = dict(_defined(schema, ""))
     try:
         row = row_of(schema, names)
