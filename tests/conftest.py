@@ -9,17 +9,19 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
-from hypothesis import settings
 
+from chronicle.config import Settings
 from chronicle.dev.stack import DEFAULT_PARTS, Progress, Stack
+from tests.own_settings import own_settings, remove
 
 DEFAULT_PORT_BASE = 28500
 # The judge repeats the same examples, so that a red run is red again; everyone else's runs look for new ones.
 # No deadline in either: how long an example takes says how busy the machine is.
-settings.register_profile("ci", derandomize=True, deadline=None)
-settings.register_profile("everywhere", deadline=None)
-settings.load_profile("ci" if os.environ.get("CI") else "everywhere")
+hypothesis.settings.register_profile("ci", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("everywhere", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "everywhere")
 
 os.environ.setdefault("CHRONICLE_POLICY_FILE", str(Path(__file__).parent / "data" / "clear.policy.toml"))
 """Tests of other things than the policy see everything; those of the policy name their own."""
@@ -85,3 +87,11 @@ def stack(pytestconfig: pytest.Config) -> Iterator[Stack]:
 def unique() -> str:
     """A name no other test has: valid at the start of a Postgres, MariaDB, Kafka or ClickHouse name; ten characters."""
     return f"t{secrets.token_hex(4)}x"
+
+
+@pytest.fixture
+def settings(stack: Stack, unique: str, tmp_path: Path) -> Iterator[Settings]:
+    """Names of the test's own on the stack. Nothing is made (`setup.run` does that); what was made is gone afterwards."""
+    found = own_settings(stack, unique, tmp_path)
+    yield found
+    remove(found)

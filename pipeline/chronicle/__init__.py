@@ -4,9 +4,9 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as type checkers know it, without importing typing
 if TYPE_CHECKING:
-    from chronicle.attribution import Actor, attribute
+    from chronicle.attribution import Actor, attribute, with_snapshots, without_audit
 
-__all__ = ["Actor", "attribute"]
+__all__ = ["Actor", "attribute", "with_snapshots", "without_audit"]
 
 
 def __getattr__(name: str) -> object:

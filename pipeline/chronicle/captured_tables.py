@@ -116,6 +116,37 @@ def misfits(policy: Policy, captured: Captured) -> list[Finding]:
     return found
 
 
+def route_findings(policy: Policy, captured: Captured, types: Sequence[str] = ()) -> list[Finding]:
+    """Routes whose `where` does not fit the tables that they match, or that match no table, nor one of these event types. No
+    worker waits for these.
+
+    A route takes nothing of a table that its `where` does not fit: an error when that is so of all its tables.
+    """
+    from chronicle.policy.routing import about_table, matches
+    from chronicle.stages.expressions import compile_condition
+
+    found: list[Finding] = []
+    for route in policy.routes:
+        where, mine = f"route {route.name}", [one for one in captured.tables if about_table(route, *one.parts)]
+        if not mine and not any(matches(route.match, type_) for type_ in types):
+            fix, what = "correct match, or take the route out", "it matches no change of a captured table, and no known event"
+            found.append(Finding(Level.WARNING, "no table", where, what, fix))
+        if route.where is None:
+            continue
+        wrong: list[tuple[str, str]] = []
+        for table in mine:
+            columns = tuple(captured.columns[table.name].values())
+            try:
+                compile_condition(route.where, columns, rule=f"where of {where}", place=table.parts)
+            except ConfigError as error:
+                wrong.append((table.name, str(error)))
+        level = Level.ERROR if len(wrong) == len(mine) else Level.WARNING
+        fix = "correct where, or match fewer tables"
+        for name, text in wrong:
+            found.append(Finding(level, "route", f"{where}: {name}", f"{text} (it takes nothing of this table)", fix))
+    return found
+
+
 def _row(value: tuple[int, str]) -> RowSchema | None:
     """The table's columns; None: the records are no row changes."""
     schema = parse_avro(*value)

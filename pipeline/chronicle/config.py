@@ -10,8 +10,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -57,6 +67,8 @@ class Kafka(_Section):
     """Dead letters on their way back."""
     entities_topic: str = "chronicle.entities"
     """Reference data, compacted."""
+    events_topic: str = "chronicle.events"
+    """What applications say themselves; topics that begin with it and a dot are read as well."""
 
     def client_config(self) -> dict[str, Any]:
         """What every confluent-kafka client of Chronicle starts from: the broker and how to be let in."""
@@ -137,7 +149,7 @@ class Worker(_Section):
     group: str = "chronicle"
     """Consumer group; workers of one group share the partitions."""
     sources: tuple[str, ...] = ()
-    """Topic prefixes to read; empty: one per file in `connect.directory`."""
+    """Sources to read, and `events` for what applications say; empty: one per file in `connect.directory`, and events."""
     instance_id: str | None = None
     """Static group membership: a killed worker comes back without a rebalance for the others."""
     batch_rows_max: int = Field(20_000, ge=1)
@@ -175,6 +187,96 @@ class Worker(_Section):
     """… and so with more bytes of them, as text."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """From which level on log lines are written to standard error."""
+
+
+class Events(_Section):
+    """What applications say themselves."""
+
+    mode: Literal["open", "strict"] = "open"
+    """Events of an unknown type, or with a payload that does not fit its type's schema: taken and marked in `violations`
+    (open), or refused (strict: dead letters `contract_broken`)."""
+
+
+class ApiLimits(_Section):
+    """What whoever has a role meets of the trail; empty: all."""
+
+    sources: tuple[str, ...] = ()
+    """Names of sources."""
+    tables: tuple[str, ...] = ()
+    """Patterns on `<source>.<schema>.<table>` and `<source>.<event type>`."""
+    tenants: tuple[str, ...] = ()
+    """Names of tenants."""
+    columns: tuple[str, ...] = ()
+    """Columns and payload fields, by name or by a pattern on `<source>.<schema>.<table>.<column>`."""
+
+
+class Api(_Section):
+    """The HTTP service."""
+
+    host: str = "127.0.0.1"
+    """Where it listens. As long as no key was ever made and no issuer is set, on this machine only, whatever this says."""
+    port: int = Field(28009, ge=0, le=65535)
+    """Its port; 0: any free one, in the log."""
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that share the port; rates and live tails are counted in each of them."""
+    body_bytes_max: int = Field(8 * 1024 * 1024, ge=1024)
+    """Of one request, as it is on the wire."""
+    inflated_bytes_max: int = Field(32 * 1024 * 1024, ge=1024)
+    """Of one request's body after gzip or zstd."""
+    batch_max: int = Field(1_000, ge=1, le=100_000)
+    """Events in one request."""
+    events_per_s: float = Field(0.0, ge=0)
+    """Of one key; 0: no limit. Twice as many may come at once."""
+    reads_per_s: float = Field(50.0, ge=0)
+    """Requests of one key that read; 0: no limit. Twice as many may come at once."""
+    requests_max: int = Field(2_000, ge=1)
+    """Under way at the same time in one process; more are told 503."""
+    confirm_timeout_s: float = Field(2.0, gt=0, le=300)
+    """How long the broker is waited for before events go to the spill."""
+    spill_directory: Path | None = Path(".chronicle/spill")
+    """Keeps events while the broker is away, by process; none (an empty text): they are told 503."""
+    spill_bytes_max: int = Field(1024 * 1024 * 1024, ge=1024 * 1024)
+    """What each process may keep there."""
+    clickhouse_username: str | None = None
+    """Reads the trail for the service, with SELECT alone (`chronicle api --grants` prints how to make it); none: the user of
+    `clickhouse`."""
+    clickhouse_password: SecretStr | None = None
+    """Of that user; by environment rather than by file."""
+    query_timeout_s: int = Field(15, ge=1, le=3600)
+    """For one question."""
+    query_rows_max: int = Field(500_000_000, ge=1)
+    """Rows that one question may read."""
+    page_rows_max: int = Field(1_000, ge=1, le=100_000)
+    """Of one page."""
+    export_rows_max: int = Field(1_000_000, ge=1)
+    """Of one export …"""
+    export_timeout_s: int = Field(600, ge=1, le=24 * 3600)
+    """… which may take so long."""
+    streams_max: int = Field(32, ge=0)
+    """Live tails of one process."""
+    keys_cache_s: float = Field(5.0, gt=0, le=300)
+    """How soon a new or a revoked key is noticed."""
+    keys_stale_s: float = Field(600.0, ge=0)
+    """How long known keys open while ClickHouse is away."""
+    oidc_issuer: str | None = None
+    """Whose access tokens open, beside keys: the `iss` in them. None: keys only."""
+    oidc_audience: str = ""
+    """The `aud` that tokens must have."""
+    oidc_jwks_url: str = ""
+    """Where the issuer's keys are; empty: as its `/.well-known/openid-configuration` says."""
+    oidc_algorithms: tuple[str, ...] = ("RS256", "ES256")
+    """Signatures that are taken; asymmetric ones only."""
+    oidc_roles_claim: str = "roles"
+    """Where the roles are in a token: ingest, reader, auditor, admin. Dots go into objects."""
+    oidc_tenants_claim: str = ""
+    """Where the tenants are; a token without any is refused then. Empty: tokens are not limited to tenants."""
+    limits: dict[Literal["ingest", "reader", "auditor", "admin"], ApiLimits] = Field(default_factory=dict)
+    """By role, as `[api.limits.reader]` with `sources`, `tables`, `tenants`, `columns`; beside the limits of each key."""
+
+    @field_validator("spill_directory", mode="before")
+    @classmethod
+    def _no_spill(cls, value: Any) -> Any:
+        return None if value == "" else value
 
 
 class Webhook(_Section):
@@ -260,8 +362,16 @@ class Settings(BaseSettings):
     clickhouse: ClickHouse = ClickHouse()
     connect: Connect = Connect()
     worker: Worker = Worker()
+    events: Events = Events()
+    api: Api = Api()
     roles: dict[Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")], Role] = Field(default_factory=dict)
     """By name, as `[roles.security]`: workers on routes (`chronicle worker --role security`)."""
+    transport: Literal["kafka", "memory"] = "kafka"
+    """How events come from the HTTP service to the pipeline: by the broker, or within one process (`chronicle run`)."""
+    store: Literal["clickhouse", "chdb", "memory"] = "clickhouse"
+    """Where the trail is: a ClickHouse server, or chDB within the process, in `chdb_path` or in memory (gone with it)."""
+    chdb_path: Path = Path(".chronicle/embedded/chdb")
+    """Directory of the embedded store; one process at a time has it open."""
     identity_key_file: Path = Path(".chronicle/identity.key")
     """32 random bytes in hex, made once by `chronicle setup`, never rotated; keep a copy: event ids follow from it."""
     policy_file: Path = Path("policy.toml")
@@ -276,6 +386,33 @@ class Settings(BaseSettings):
     """The same as a text by environment (`CHRONICLE_KEY_RING`), for deployments without a file."""
     identity_key: SecretStr | None = None
     """The same key by environment (`CHRONICLE_IDENTITY_KEY`), for deployments without a file."""
+
+    @model_validator(mode="after")
+    def _embedded_store(self) -> Settings:
+        object.__setattr__(self, "clickhouse", self._store())
+        return self
+
+    def _store(self) -> ClickHouse:
+        """Every reader of `clickhouse` finds the store under its URL."""
+        if self.store == "clickhouse":
+            return self.clickhouse
+        place = "chdb://memory" if self.store == "memory" else f"chdb://{quote(str(self.chdb_path.absolute()))}"
+        return self.clickhouse.model_copy(update={"url": place, "cluster": None})
+
+    def embedded(self, directory: Path) -> Settings:
+        """These settings for one process without a server: events by memory, chDB for a store unless a store is named, and
+        every file that is not named in `directory`.
+        """
+        files = {
+            "chdb_path": "chdb",
+            "identity_key_file": "identity.key",
+            "key_ring_file": "keys.toml",
+            "policy_file": "policy.toml",
+        }
+        changes: dict[str, Any] = {name: directory / file for name, file in files.items() if name not in self.model_fields_set}
+        changes |= {"transport": "memory", "store": self.store if "store" in self.model_fields_set else "chdb"}
+        changed = self.model_copy(update=changes)
+        return changed.model_copy(update={"clickhouse": changed._store()})
 
     def role(self, name: str) -> Role:
         """The role of this name.

@@ -7,7 +7,8 @@ long as the topic keeps them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -139,13 +140,16 @@ class Reader:
     host: str
 
 
-def read_raw(kafka: Kafka, topic: str, partition: int, offset: int, reader: Reader) -> Letter:
+def read_raw(places: Sequence[Kafka], topic: str, partition: int, offset: int, reader: Reader) -> Letter:
     """As `find`; returns when the broker has confirmed a record of this reading on the audit topic, and not before.
+
+    Args:
+        places: settings with the dead-letter topics to look in, one after the other; at least one.
 
     Raises:
         ChronicleError: there is no such letter, or the reading could not be recorded: then nothing may be shown.
     """
-    letter = find(kafka, topic, partition, offset)
+    kafka, letter = _found(places, topic, partition, offset)
     reading = access.Reading(
         id=uuid4(),
         at=datetime.now(UTC),
@@ -159,6 +163,13 @@ def read_raw(kafka: Kafka, topic: str, partition: int, offset: int, reader: Read
     )
     _record(kafka, reading)
     return letter
+
+
+def _found(places: Sequence[Kafka], topic: str, partition: int, offset: int) -> tuple[Kafka, Letter]:
+    for kafka in places[:-1]:
+        with suppress(ChronicleError):  # the last one says what is wrong
+            return kafka, find(kafka, topic, partition, offset)
+    return places[-1], find(places[-1], topic, partition, offset)
 
 
 def _record(kafka: Kafka, reading: access.Reading) -> None:

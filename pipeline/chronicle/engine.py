@@ -12,7 +12,7 @@ import threading
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, TypeVar
 
@@ -101,6 +101,8 @@ class Flood:
 
     share_max: float
     rows_min: int
+    spares: Callable[[str], bool] = lambda _topic: False
+    """Topics that any application writes to: nothing in them stops the worker, whatever it is."""
 
 
 class Engine:
@@ -149,7 +151,7 @@ class Engine:
         batch = self._timed(stages, "path", lambda: self._path.run(chunks, schemas, self._now_us()))
         if batch.rows() != total:
             raise AssertionError(f"the path accounts for {batch.rows()} of {total} records: a bug; nothing was acknowledged")
-        self._check_flood(batch.dead_letters, total, sent_back)
+        self._check_flood(batch.dead_letters, chunks, sent_back)
         for guard in self._guards:
             guard(batch)
         for step in self._steps:
@@ -225,11 +227,13 @@ class Engine:
         refused: list[DeadLetter] = []
         bad_changes = self._narrow(sink, batch.select, len(batch.changes), total)
         bad_marks = self._narrow(sink, lambda lo, hi: _empty(batch, transactions=(lo, hi)), len(batch.transactions), total)
-        for frame, bad in ((batch.changes, bad_changes), (batch.transactions, bad_marks)):
+        bad_events = self._narrow(sink, lambda lo, hi: _empty(batch, events=(lo, hi)), len(batch.events), total)
+        for frame, bad in ((batch.changes, bad_changes), (batch.transactions, bad_marks), (batch.events, bad_events)):
             for row, error in bad:
                 coordinates = frame.select("topic", "partition", "offset").row(row)
                 refused.append(_letter(chunks, coordinates, Stage.SINK, Reason(error.reason), f"{sink.name}: {error}"))
-        return _without(batch, {row for row, _ in bad_changes}, {row for row, _ in bad_marks}), refused
+        changes, marks, events = ({row for row, _ in bad} for bad in (bad_changes, bad_marks, bad_events))
+        return _without(batch, changes, marks, events), refused
 
     def _narrow(self, sink: Sink, part: Callable[[int, int], Batch], length: int, total: int) -> list[tuple[int, SinkRejected]]:
         """Row numbers that the sink refuses; everything else is written."""
@@ -262,13 +266,17 @@ class Engine:
 
     # --- floods
 
-    def _check_flood(self, letters: Sequence[DeadLetter], total: int, sent_back: frozenset[Coordinates]) -> None:
+    def _check_flood(self, letters: Sequence[DeadLetter], chunks: Sequence[Chunk], sent_back: frozenset[Coordinates]) -> None:
+        spares = self._flood.spares
         fresh = [
             letter
             for letter in letters
-            if letter.reason not in DECLARED and (letter.topic, letter.partition, letter.offset) not in sent_back
+            if letter.reason not in DECLARED
+            and (letter.topic, letter.partition, letter.offset) not in sent_back
+            and not spares(letter.topic)
         ]
-        rows, dead = total - len(sent_back), len(fresh)
+        judged = sum(len(chunk) for chunk in chunks if not spares(chunk.topic))
+        rows, dead = judged - sum(not spares(topic) for topic, _, _ in sent_back), len(fresh)
         if rows < self._flood.rows_min:  # small batches are judged together
             rows, dead = self._window[0] + rows, self._window[1] + dead
             self._window = (rows, dead)
@@ -284,13 +292,16 @@ class Engine:
         )
 
 
-def _empty(batch: Batch, transactions: tuple[int, int] = (0, 0)) -> Batch:
-    lo, hi = transactions
-    return Batch(batch.changes.clear(), (), batch.transactions.slice(lo, hi - lo))
+def _empty(batch: Batch, transactions: tuple[int, int] = (0, 0), events: tuple[int, int] = (0, 0)) -> Batch:
+    """Of the batch only these spans."""
+    marks, said = (frame.slice(lo, hi - lo) for frame, (lo, hi) in ((batch.transactions, transactions), (batch.events, events)))
+    return Batch(batch.changes.clear(), (), marks, events=said)
 
 
-def _without(batch: Batch, changes: set[int], transactions: set[int]) -> Batch:
+def _without(batch: Batch, changes: set[int], transactions: set[int], events: Collection[int] = ()) -> Batch:
     """The batch minus refused rows; left-out counts and warnings stay, dead letters too."""
+    if events:
+        batch = replace(batch, events=batch.events[[row for row in range(len(batch.events)) if row not in events]])
     if not changes and not transactions:
         return batch
     kept = [row for row in range(len(batch.changes)) if row not in changes]

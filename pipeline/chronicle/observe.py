@@ -24,6 +24,7 @@ from chronicle.errors import ChronicleError, ConfigError
 
 if TYPE_CHECKING:
     from chronicle.engine import Outcome
+    from chronicle.model.batch import Batch
 
 LATENCY_BUCKETS_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0, 86400.0)
 BATCH_BUCKETS = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
@@ -267,9 +268,7 @@ class Metrics:
                 if operation != "snapshot":
                     self.attributed.add(source, f"{schema}.{table}", attribution, count)
             self._observe_latency(changes.filter(pl.col("operation") != "snapshot"), outcome.queryable_us)
-        if len(batch.transactions):
-            for source, kind, count in batch.transactions.group_by("source", "kind").len().rows():
-                self._rows.labels(source, "transaction", kind, "sunk").inc(count)
+        self._observe_said(batch)
         for letter in batch.dead_letters:
             self._rows.labels("", letter.topic, "", "dead_letter").inc()
             self._dead.labels(letter.topic, letter.stage.value, letter.reason.value).inc()
@@ -281,6 +280,15 @@ class Metrics:
             self._unknown.labels(table, into).inc(count)
         for warning in batch.warnings:
             self.warn(warning)
+
+    def _observe_said(self, batch: Batch) -> None:
+        """Contexts, their transactions, and events."""
+        if len(batch.transactions):
+            for source, kind, count in batch.transactions.group_by("source", "kind").len().rows():
+                self._rows.labels(source, "transaction", kind, "sunk").inc(count)
+        if len(batch.events):  # by topic: an application names its source as it likes
+            for topic, count in batch.events["topic"].value_counts().rows():
+                self._rows.labels("", topic, "event", "sunk").inc(count)
 
     def _observe_latency(self, changes: Any, queryable_us: int) -> None:
         import numpy as np

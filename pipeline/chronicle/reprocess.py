@@ -22,6 +22,8 @@ from chronicle.engine import Outcome
 from chronicle.errors import TransientError
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk
+from chronicle.policy.routing import about_table
+from chronicle.policy.rules import Route
 from chronicle.raw_records import Span
 from chronicle.sinks.clickhouse_errors import translated
 from chronicle.sinks.engines import literal, quoted
@@ -207,8 +209,29 @@ def behind(client: Client, clickhouse: config.ClickHouse, topic: str, spans: Seq
     return Behind(int(within), int(outside), _utc(oldest) if outside else None, statement)
 
 
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A route whose topic has changes of the table as an earlier policy let them through."""
+
+    route: str
+    topic: str
+    until: datetime | None
+    """When the topic has deleted what it holds now; None: it keeps everything."""
+
+
+def delivered(
+    routes: Iterable[Route], parts: tuple[str, str, str], retention_s: Mapping[str, float], now: datetime
+) -> tuple[Delivered, ...]:
+    """The routes that may have taken changes of this table. `retention_s`: by topic, of those that forget by age."""
+    return tuple(
+        Delivered(route.name, route.to, clear_until(retention_s, route.to, now))
+        for route in routes
+        if about_table(route, *parts)
+    )
+
+
 def clear_until(retention_s: Mapping[str, float], topic: str, now: datetime) -> datetime | None:
-    """When the raw topic has deleted what it holds now (a segment's length later at most); None: it keeps everything."""
+    """When a topic has deleted what it holds now (a segment's length later at most); None: it keeps everything."""
     kept = retention_s.get(topic)
     try:
         return None if kept is None else now + timedelta(seconds=kept)

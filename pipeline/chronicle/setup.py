@@ -34,11 +34,13 @@ from chronicle.sinks.migrations import migrate
 KEY_BYTES = 32
 DEAD_LETTER_BYTES_MAX = 16 * 1024 * 1024
 """Larger than the raw topics' 10 MiB: a dead letter is a raw record with more headers."""
+EVENT_PARTITIONS = 4
 _DAY_MS = 24 * 3600 * 1000
 _REQUEST_TIMEOUT_S = 15.0
 SUBJECTS = {
     "chronicle.context": "context.avsc",
     "chronicle.entity": "entity.avsc",
+    "chronicle.event": "events/event.avsc",
     "chronicle.transaction": "transaction.avsc",
 }
 """Registry subject → file in `schemas/`."""
@@ -84,7 +86,7 @@ def run(settings: config.Settings, report: Callable[[Step], None] = lambda _: No
     client = connect(settings.clickhouse)
     try:
         _refuse_another_key(settings, client)
-        done(_ensure_key(settings))
+        done(ensure_key(settings))
         for step in _ensure_topics(settings.kafka, (*topics(settings.kafka), *role_topics(settings))):
             done(step)
         for applied in migrate(client, settings.clickhouse):
@@ -143,6 +145,14 @@ def topics(kafka: config.Kafka) -> tuple[Topic, ...]:
             1,
             {"cleanup.policy": "compact", "retention.ms": "-1", "message.timestamp.type": "LogAppendTime"} | safe,
         ),
+        # Applications write here; events of one key keep their order within a partition. When a record came is for the
+        # broker to say: retention, and how far back the worker looks for contexts, follow from it.
+        Topic(
+            kafka.events_topic,
+            EVENT_PARTITIONS,
+            {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime"} | safe,
+            {"retention.ms": str(7 * _DAY_MS)},
+        ),
     )
 
 
@@ -186,17 +196,18 @@ def _refuse_another_key(settings: config.Settings, client: Client) -> None:
         return
     with translated("system.tables"):
         rows = client.query(
-            "SELECT total_rows FROM system.tables WHERE database = {database:String} AND name = 'changes'",
+            "SELECT sum(total_rows) FROM system.tables WHERE database = {database:String} AND name IN ('changes', 'events')",
             parameters={"database": settings.clickhouse.database},
         ).result_rows
     if rows and rows[0][0]:
         raise ConfigError(
-            f"restore the identity key to {settings.identity_key_file} (or set identity_key_file): there are changes in "
-            f"{settings.clickhouse.database}.changes that another key has named"
+            f"restore the identity key to {settings.identity_key_file} (or set identity_key_file): there are changes or "
+            f"events in {settings.clickhouse.database} that another key has named"
         )
 
 
-def _ensure_key(settings: config.Settings) -> Step:
+def ensure_key(settings: config.Settings) -> Step:
+    """Make the identity key unless there is one. Raises ConfigError when it cannot be written, or is no key."""
     if settings.identity_key is not None:
         identity_key(settings)
         return Step("key", "CHRONICLE_IDENTITY_KEY", "present")

@@ -22,45 +22,57 @@ if TYPE_CHECKING:
     from chronicle.processors.step import Processing
     from chronicle.reprocess import Retracting
     from chronicle.sinks import Sink
+    from chronicle.stages.events import EventRules
     from chronicle.stages.table_plan import Rules
     from chronicle.worker.entities import EntityFollower
     from chronicle.worker.follower import Follower
     from chronicle.worker.run import Job
     from chronicle.worker.status import Status
 
+EVENTS = "events"
+"""Stands in `worker.sources` (`--sources`) for what applications say themselves; no source may be named so."""
 CONNECTORS = {"postgres": "postgresql", "mysql": "mysql", "mariadb": "mariadb"}
 """A template's kind → `source.connector` in Debezium's records."""
 
 
 def sources(settings: Settings) -> tuple[SourceSpec, ...]:
-    """What the pure path must know of every source: also of those whose topics this worker does not read, because dead
-    letters that were sent back may come from any.
+    """As `any_sources`, for what makes no sense without a source.
 
     Raises:
         ConfigError: there is no source.
     """
+    found = any_sources(settings)
+    if not found:
+        raise ConfigError(f"write a source file first: there is no <source>.toml in {settings.connect.directory}")
+    return found
+
+
+def any_sources(settings: Settings) -> tuple[SourceSpec, ...]:
+    """What the pure path must know of every source: also of those whose topics this worker does not read, because dead
+    letters that were sent back may come from any. None in a deployment with events alone."""
     from chronicle.capture.sources import load_sources
 
     found = load_sources(settings.connect.directory)
-    if not found:
-        raise ConfigError(f"write a source file first: there is no <source>.toml in {settings.connect.directory}")
     return tuple(spec(found[name]) for name in sorted(found))
 
 
-def prefixes(settings: Settings, specs: Sequence[SourceSpec]) -> tuple[str, ...]:
-    """The sources whose topics the worker reads: those of `worker.sources`, else all of `specs`.
+def prefixes(settings: Settings, specs: Sequence[SourceSpec]) -> tuple[tuple[str, ...], bool]:
+    """The sources whose topics the worker reads, and whether it reads events: those of `worker.sources`, else all of `specs`
+    and events.
 
     Raises:
         ConfigError: a named one has no file.
     """
-    found = [each.name for each in specs]
-    unknown = [name for name in settings.worker.sources if name not in found]
+    found, named = [each.name for each in specs], settings.worker.sources
+    if not named:
+        return tuple(found), True
+    unknown = [name for name in named if name not in (*found, EVENTS)]
     if unknown:
         raise ConfigError(
             f"correct worker.sources (or --sources): no file in {settings.connect.directory} for {', '.join(unknown)}; "
-            f"there are {', '.join(found)}"
+            f"there are {', '.join((*found, EVENTS))}"
         )
-    return settings.worker.sources or tuple(found)
+    return tuple(name for name in named if name != EVENTS), EVENTS in named
 
 
 def spec(source: Source) -> SourceSpec:
@@ -73,7 +85,7 @@ def spec(source: Source) -> SourceSpec:
         epoch=source.epoch,
         full_identity=full_identity(source),
         keyless=frozenset(source.keyless),
-        signal_tables=frozenset({source.signal_table.partition(".")[2]}),
+        signal_tables=frozenset(one.partition(".")[2] for one in (source.signal_table, source.outbox_table) if one is not None),
         context_tables=frozenset({source.context_table.partition(".")[2]} if source.context_table else ()),
     )
     placeholder = source.unavailable_value_placeholder
@@ -105,7 +117,8 @@ def fed(kafka: Kafka, routes: Sequence[Route], sources: Iterable[str]) -> tuple[
         ConfigError: one of them is read or written by Chronicle itself: a change would go in circles.
     """
     names = [f"{name}." for name in sources]
-    own = {kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic}
+    own = {kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic, kafka.events_topic}
+    names.append(f"{kafka.events_topic}.")
     for route in routes:
         for topic in filter(None, (route.to, route.dead_letters)):
             if topic in own or topic.startswith(tuple(names)):
@@ -133,16 +146,29 @@ def build_engine(
     from chronicle.stages.path import Path
 
     limits = Limits(record=settings.worker.record_bytes_max, audit=RECORD_BYTES_MAX)
+    events = event_rules(settings)
     return Engine(
-        Path(specs, identity_key(settings), rules, limits),
+        Path(specs, identity_key(settings), rules, limits, events=events),
         Registry(settings.registry, watch.stopping),
         sinks(settings, rules.policy.routes) if into is None else into,
         watch=watch,
-        flood=Flood(settings.worker.dead_letter_share_max, settings.worker.dead_letter_rows_min),
+        flood=Flood(settings.worker.dead_letter_share_max, settings.worker.dead_letter_rows_min, events.about),
         guards=guards,
         failpoint=failpoint,
         steps=steps,
     )
+
+
+def event_rules(settings: Settings) -> EventRules:
+    """Which topics hold events, and the types that the deployment knows.
+
+    Raises:
+        ConfigError: a schema of an event type cannot be read.
+    """
+    from chronicle.schema_files import event_types
+    from chronicle.stages.events import EventRules
+
+    return EventRules(settings.kafka.events_topic, settings.events.mode == "strict", event_types(settings.schemas_dir))
 
 
 def rules(settings: Settings) -> Rules:
@@ -181,23 +207,29 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     """
     from chronicle.worker.failpoint import Failpoint
     from chronicle.worker.order import PositionGuard
+    from chronicle.worker.requesting import Requesting
     from chronicle.worker.run import Job
     from chronicle.worker.status import Status
     from chronicle.worker.topics import Broker
 
-    specs = sources(settings)
-    read = prefixes(settings, specs)
+    specs = any_sources(settings)
+    read, events = prefixes(settings, specs)
+    if not specs:
+        metrics.warn(f"no <source>.toml in {settings.connect.directory}: this worker reads events alone")
     status = Status()
     failpoint = Failpoint(settings.worker.failpoint)
     guard = PositionGuard(accept=settings.worker.accept_gap, warn=metrics.warn)
     policy = rules(settings)
     follower = build_follower(settings, specs, policy, status)
     processing = build_processing(settings)
-    policy = replace(policy, granted=processing.granted)
-    for collector in (follower, processing):
-        metrics.registry.register(collector)
+    policy = replace(policy, granted=processing.granted, keep_whole=policy.policy.requests.snapshots)
     entities = build_entity_follower(settings)
     done = steps(settings, policy, follower, entities, processing)
+    for collector in (follower, processing):
+        metrics.registry.register(collector)
+    for step in done:
+        if isinstance(step, Requesting):
+            metrics.registry.register(step)
     routed = fed(settings.kafka, policy.policy.routes, [one.name for one in specs])
     engine = build_engine(settings, specs, status, rules=policy, guards=(guard,), steps=done, failpoint=failpoint)
     check(settings, specs, policy.policy)
@@ -210,12 +242,19 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
         status=status,
         metrics=metrics,
         sources=read,
-        needed_topics=(kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic, *routed),
+        events_topic=kafka.events_topic if events else None,
+        needed_topics=(*own_topics(kafka, events=events), *routed),
         failpoint=failpoint,
         follower=follower,
         entities=entities,
         until_drained=until_drained,
     )
+
+
+def own_topics(kafka: Kafka, *, events: bool) -> tuple[str, ...]:
+    """Chronicle's topics without which a worker does not start. `events`: it reads what applications say."""
+    needed = (kafka.audit_topic, kafka.dead_letter_topic, kafka.retry_topic, kafka.entities_topic)
+    return (*needed, kafka.events_topic) if events else needed
 
 
 def build_processing(settings: Settings) -> Processing:
@@ -233,11 +272,13 @@ def steps(
     from chronicle.sinks.policies import Recording
     from chronicle.stages.enrich import Enriching
     from chronicle.worker.attributing import Attributing
+    from chronicle.worker.requesting import Requesting
 
     return (
         Recording(settings.clickhouse, policy.policy, policy.policy.text),
         Attributing(follower, wait_ms=settings.worker.attribution_wait_ms),
         Enriching(entities),
+        Requesting(follower, policy.policy, wait_ms=settings.worker.attribution_wait_ms),
         processing,
     )
 
@@ -278,7 +319,7 @@ def build_reprocessing(
     if dry_run:
         return Reprocessing(build_engine(settings, specs, watch, rules=policy, into=(Nowhere(),)), None, None, None)
     processing = build_processing(settings)
-    policy = replace(policy, granted=processing.granted)
+    policy = replace(policy, granted=processing.granted, keep_whole=policy.policy.requests.snapshots)
     follower, retracting = build_follower(settings, specs, policy, watch), Retracting(settings.kafka)
     entities = build_entity_follower(settings)
     entities.start()

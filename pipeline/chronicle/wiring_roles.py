@@ -53,7 +53,7 @@ def role_sinks(settings: Settings, name: str, routes: Sequence[Route], watch: St
     from chronicle.sinks.archive import ArchiveSink
     from chronicle.sinks.clickhouse import ClickHouseSink
     from chronicle.sinks.letters import LetterSink
-    from chronicle.sinks.parts import AlertSink
+    from chronicle.sinks.parts import RoleSink
     from chronicle.sinks.routes import RouteSink
     from chronicle.sinks.webhook import WebhookSink
     from chronicle.stages.deliveries import Router
@@ -66,8 +66,7 @@ def role_sinks(settings: Settings, name: str, routes: Sequence[Route], watch: St
         found.append(RouteSink(kafka, Router([Route(name, ("#",), role.to, format=RouteFormat(role.format))])))
     if role.archive is not None:
         found.append(ArchiveSink(role.archive))
-    if role.processors:
-        found.append(AlertSink(ClickHouseSink(settings.clickhouse)))
+    found.append(RoleSink(ClickHouseSink(settings.clickhouse)))
     letters = {route.to: route.dead_letters for route in routes if route.dead_letters}
     return (*found, LetterSink(kafka, letters))
 
@@ -101,7 +100,7 @@ def build_role(
         processing = Processing(load(role.processors, directory=Path.cwd()))
         metrics.registry.register(processing)
         steps.append(processing)
-        check_store(settings)
+    check_store(settings)
     engine = Engine(
         Receiving(),
         NoSchemas(),

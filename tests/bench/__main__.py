@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from chronicle.dev.stack import Stack
-from tests.bench import capacity, latency
+from tests.bench import capacity, features, latency
 from tests.bench.figures import Figures
 from tests.bench.meter import machine
 from tests.bench.site import Site
@@ -24,6 +24,7 @@ WIDTH = 130
 RATES = [50.0, 100.0, 500.0, 1000.0]
 """Transactions/s on each of two databases: 100 and 1,000 in all, and 100 and 1,000 on each."""
 TARGET_PER_CORE = 50_000
+TARGET_FULL_POLICY_PER_CORE = 30_000
 TARGET_P99_S = 1.0
 TARGET_RESIDENT_MIB = 1024
 PLAIN = {"each": "an insert per event", "take": "an insert per 1,000 events"}
@@ -63,6 +64,34 @@ def add_capacity(figures: Figures, stack: Stack, tables: int, rows: int) -> None
     add("resident_last_quarter", drained.last_quarter_mib, "MiB", "ratio: to the second quarter", growth)
 
 
+def add_features(figures: Figures, stack: Stack, rows: int, repeats: int) -> None:
+    """The full policy, and what each of its features costs."""
+    steps = len(features.STEPS)
+    err.print(f"features: {rows:,} changes over {features.TABLES} tables, {steps} steps, each {repeats} times")
+    backlog, found = features.measure(stack, f"{os.getpid()}_features", changes=rows, seed=figures.seed, repeats=repeats)
+    for one in found:
+        note = f"{one.step.adds}; ClickHouse {one.drained.clickhouse_us:.1f}"
+        figures.add(f"features.{one.step.name}.worker_cpu", one.drained.worker_us, "us/change", note=note)
+    for one in found:
+        if one.added_us is not None:
+            share = one.added_us / found[0].drained.worker_us
+            figures.add(
+                f"features.{one.step.name}.adds", one.added_us, "us/change", ratio=share, note="ratio: to the spine alone"
+            )
+    full = found[-1].drained
+    figures.add(
+        "features.full_policy.changes_per_core",
+        full.per_core_s,
+        "changes/s",
+        ratio=full.per_core_s / TARGET_FULL_POLICY_PER_CORE,
+        note=f"ratio: to 30,000; {backlog.mean_bytes:.0f} bytes a change, all sinks on",
+    )
+    figures.add("features.full_policy.resident_peak", full.peak_mib, "MiB")
+    figures.add(
+        "features.full_policy.attributed_at_once", found[-1].attributed, "share", note="the others: pending, later in the view"
+    )
+
+
 def add_plain(figures: Figures, stack: Stack, rows: int) -> None:
     """The same kind of backlog through a plain agent, as a ratio to the worker."""
     worker = figures.value("capacity.20_tables.worker_cpu")
@@ -100,9 +129,11 @@ def add_latency(figures: Figures, stack: Stack, seconds: float) -> None:
 def main(
     rows: Annotated[int, typer.Option(help="Changes in the backlog.")] = 500_000,
     plain_rows: Annotated[int, typer.Option(help="Changes in the plain agent's backlog.")] = 50_000,
+    feature_rows: Annotated[int, typer.Option(help="Changes in the backlog that features are measured on.")] = 200_000,
+    repeats: Annotated[int, typer.Option(help="How often each step of the features is drained; the cheapest counts.")] = 2,
     seconds: Annotated[float, typer.Option(help="How long each rate is written at.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Equal seeds make equal backlogs.")] = 1,
-    only: Annotated[str, typer.Option(help="Parts, by commas.")] = "capacity,plain,latency",
+    only: Annotated[str, typer.Option(help="Parts, by commas.")] = "capacity,features,plain,latency",
     tables: Annotated[str, typer.Option(help="Numbers of tables, by commas.")] = "20,1,200",
     stack: Annotated[Path | None, typer.Option(help="Directory of a running stack; default: one of its own.")] = None,
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench.json"),
@@ -114,6 +145,8 @@ def main(
         if "capacity" in parts:
             for number in tables.split(","):
                 add_capacity(figures, live, int(number), rows)
+        if "features" in parts:
+            add_features(figures, live, feature_rows, repeats)
         if "plain" in parts:
             add_plain(figures, live, plain_rows)
         if "latency" in parts:

@@ -12,7 +12,7 @@ import httpx
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from tests.bench.envelopes import envelope_schema, key_schema, records, schema_text
+from tests.bench.envelopes import VARIANTS, envelope_schema, key_schema, records, schema_text
 
 _HEADERS: Any = [("chronicle.epoch", b"0")]
 
@@ -49,8 +49,18 @@ def create_topics(kafka: str, topics: list[str], partitions: int) -> None:
         future.result(30)
 
 
-def produce(kafka: str, registry_url: str, source: str, *, tables: int, changes: int, partitions: int, seed: int) -> Backlog:
-    """`changes` changes over `tables` tables of the source, each with a schema of its own."""
+def produce(
+    kafka: str,
+    registry_url: str,
+    source: str,
+    *,
+    tables: int,
+    changes: int,
+    partitions: int,
+    seed: int,
+    variants: int = VARIANTS,
+) -> Backlog:
+    """`changes` changes over `tables` tables of the source, each with a schema of its own. `variants`: of rows."""
     topics = [f"{source}.public.t{number:03d}" for number in range(tables)]
     create_topics(kafka, topics, partitions)
     heads = []
@@ -72,7 +82,7 @@ def produce(kafka: str, registry_url: str, source: str, *, tables: int, changes:
             failed.append(str(error))
 
     size = tombstones = 0
-    for index, record in records(topics, changes, seed, time.time_ns() // 1000):
+    for index, record in records(topics, changes, seed, time.time_ns() // 1000, variants):
         key_head, value_head = heads[index]
         body = None if record.value is None else value_head + record.value
         tombstones += body is None

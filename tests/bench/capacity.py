@@ -14,6 +14,7 @@ from pathlib import Path
 from chronicle.dev.stack import Stack
 from chronicle.sinks.clickhouse_client import connect
 from tests.bench.backlog import Backlog, produce
+from tests.bench.envelopes import VARIANTS
 from tests.bench.meter import CpuMeter, drift, resident_mib
 from tests.bench.plain_faust import RESULT
 from tests.bench.site import CONNECTORS, Site
@@ -63,11 +64,13 @@ def clickhouse_pid(stack: Stack) -> int:
     return pid
 
 
-def fill(site: Site, *, tables: int, changes: int, partitions: int, seed: int) -> Backlog:
+def fill(site: Site, *, tables: int, changes: int, partitions: int, seed: int, variants: int = VARIANTS) -> Backlog:
     """The backlog, and everything a worker needs to drain it."""
     site.prepare(tables)
     kafka, registry = site.stack.kafka, site.stack.registry_url
-    return produce(kafka, registry, site.source, tables=tables, changes=changes, partitions=partitions, seed=seed)
+    return produce(
+        kafka, registry, site.source, tables=tables, changes=changes, partitions=partitions, seed=seed, variants=variants
+    )
 
 
 def drain(site: Site, backlog: Backlog) -> Drained:

@@ -13,6 +13,7 @@ from typing import Any
 import fastavro
 
 FIRST_LSN = 1 << 30
+FIRST_TRANSACTION, PER_TRANSACTION = 1000, 10
 VARIANTS = 4_000
 """Different rows of a table, apart from their ids: enough that nothing compresses away, few enough to be encoded quickly."""
 _DECIMAL = {
@@ -57,7 +58,7 @@ _ROW = [
     _optional("note", "string"),
 ]
 _SNAPSHOT = _semantic("string", "io.debezium.data.Enum") | {"connect.default": "false"}
-_SOURCE = [
+SOURCE = [
     *(_field(name, "string") for name in ("version", "connector", "name")),
     _field("ts_ms", "long"),
     {"name": "snapshot", "type": [_SNAPSHOT, "null"], "default": "false"},
@@ -71,7 +72,7 @@ _SOURCE = [
     _optional("origin", "string"),
     _optional("origin_lsn", "long"),
 ]
-_BLOCK = [_field("id", "string"), _field("total_order", "long"), _field("data_collection_order", "long")]
+BLOCK = [_field("id", "string"), _field("total_order", "long"), _field("data_collection_order", "long")]
 
 
 def row_schema(topic: str) -> dict[str, Any]:
@@ -87,8 +88,8 @@ def envelope_schema(topic: str) -> dict[str, Any]:
         [
             _optional("before", row_schema(topic)),
             _optional("after", f"{topic}.Value"),
-            _field("source", _record("io.debezium.connector.postgresql", "Source", _SOURCE)),
-            _optional("transaction", _record("event", "block", _BLOCK)),
+            _field("source", _record("io.debezium.connector.postgresql", "Source", SOURCE)),
+            _optional("transaction", _record("event", "block", BLOCK)),
             _field("op", "string"),
             *(_optional(name, "long") for name in ("ts_ms", "ts_us", "ts_ns")),
         ],
@@ -183,11 +184,11 @@ class TableWriter:
         return identifier, before + after + source + block + text(op) + SOME + long(now_us // 1000) + times, op == "d"
 
 
-def tails(random: Random, start_us: int) -> list[bytes]:
+def tails(random: Random, start_us: int, variants: int) -> list[bytes]:
     """Encoded variants of all columns but the id, which comes first and is spliced before them."""
     schema = fastavro.parse_schema(row_schema("bench"))
     result = []
-    for number in range(VARIANTS):
+    for number in range(variants):
         values = {
             "id": 0,
             "email": f"user{number}.{random.getrandbits(60):x}@example.com",
@@ -208,16 +209,23 @@ def tails(random: Random, start_us: int) -> list[bytes]:
     return result
 
 
-def records(topics: list[str], changes: int, seed: int, start_us: int) -> Iterator[tuple[int, Record]]:
-    """(index of the topic, record): `changes` envelopes over all tables in turn, each delete followed by its tombstone."""
+def records(
+    topics: list[str], changes: int, seed: int, start_us: int, variants: int = VARIANTS
+) -> Iterator[tuple[int, Record]]:
+    """(index of the topic, record): `changes` envelopes over all tables in turn, each delete followed by its tombstone.
+
+    A transaction has `PER_TRANSACTION` changes; the first one's number is `FIRST_TRANSACTION`.
+    """
     random = Random(seed)
-    variants = tails(random, start_us)
-    writers = [TableWriter(topic, random, start_us, variants) for topic in topics]
+    rows = tails(random, start_us, variants)
+    writers = [TableWriter(topic, random, start_us, rows) for topic in topics]
     lsn = FIRST_LSN
     for number in range(changes):
         lsn += random.randint(80, 400)
         index = number % len(writers)
-        identifier, value, gone = writers[index].change(lsn, 1000 + number // 10, number % 10 + 1)
+        identifier, value, gone = writers[index].change(
+            lsn, FIRST_TRANSACTION + number // PER_TRANSACTION, number % PER_TRANSACTION + 1
+        )
         yield index, Record(long(identifier), value)
         if gone:
             yield index, Record(long(identifier), None)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from copy import copy
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient
-
 from chronicle import setup
-from chronicle.config import ClickHouse, Connect, Kafka, Registry, Settings, Worker
 from chronicle.dev.stack import Stack
-from chronicle.sinks.clickhouse_client import connect
 from tests.faults.processes import environment
+from tests.own_settings import own_settings, remove
 
 CONNECTORS = Path(__file__).parents[2] / "connectors"
 SOURCE_FILE = """template = "postgres"
@@ -36,21 +34,8 @@ class Site:
     def __init__(self, stack: Stack, name: str, directory: Path) -> None:
         self.stack, self.name, self.directory = stack, name, directory
         self.source = f"bench_{name}"
-        self.settings = Settings(
-            kafka=Kafka(
-                bootstrap_servers=stack.kafka,
-                audit_topic=f"{self.source}_audit",
-                dead_letter_topic=f"{self.source}_dead",
-                retry_topic=f"{self.source}_retry",
-                entities_topic=f"{self.source}_entities",
-            ),
-            registry=Registry(url=stack.registry_url),
-            clickhouse=ClickHouse(url=stack.clickhouse_url, database=self.source, mirror_database=f"{self.source}_mirror"),
-            connect=Connect(url=stack.connect_url, directory=directory / "connectors"),
-            worker=Worker(group=self.source),
-            identity_key_file=directory / "identity.key",
-            policy_file=CLEAR_POLICY,
-        )
+        found = own_settings(stack, self.source, directory)
+        self.settings = found.model_copy(update={"policy_file": CLEAR_POLICY})
 
     @property
     def environment(self) -> dict[str, str]:
@@ -65,13 +50,21 @@ class Site:
         (directory / f"{self.source}.toml").write_text(SOURCE_FILE.format(tables=names))
         setup.run(self.settings)
 
+    def again(self, suffix: str, *, policy_file: Path, processors: tuple[str, ...] = ()) -> Site:
+        """The same source for a group of its own, with a policy, topics and databases of its own; reference data is shared."""
+        group, now = f"{self.source}_{suffix}", self.settings
+        own = own_settings(self.stack, group, self.directory)
+        update = {
+            "kafka": own.kafka.model_copy(update={"entities_topic": now.kafka.entities_topic}),
+            "clickhouse": own.clickhouse,
+            "worker": own.worker,
+            "policy_file": policy_file,
+            "processors": processors,
+        }
+        other = copy(self)
+        other.settings = now.model_copy(update=update)
+        return other
+
     def close(self) -> None:
         """Remove topics and databases."""
-        client = connect(self.settings.clickhouse)
-        for database in (self.settings.clickhouse.database, self.settings.clickhouse.mirror_database):
-            client.command(f"DROP DATABASE IF EXISTS {database}")
-        client.close()
-        admin = AdminClient({"bootstrap.servers": self.stack.kafka})
-        names = [name for name in admin.list_topics(timeout=30).topics if name.startswith(self.source)]
-        for future in admin.delete_topics(names, operation_timeout=60).values() if names else ():
-            future.result(60)
+        remove(self.settings)

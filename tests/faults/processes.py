@@ -43,10 +43,7 @@ def environment(settings: Settings) -> dict[str, str]:
     values = {
         "POLICY_FILE": str(settings.policy_file),
         "KAFKA__BOOTSTRAP_SERVERS": settings.kafka.bootstrap_servers,
-        "KAFKA__AUDIT_TOPIC": settings.kafka.audit_topic,
-        "KAFKA__DEAD_LETTER_TOPIC": settings.kafka.dead_letter_topic,
-        "KAFKA__RETRY_TOPIC": settings.kafka.retry_topic,
-        "KAFKA__ENTITIES_TOPIC": settings.kafka.entities_topic,
+        **{f"KAFKA__{field.upper()}": value for field, value in settings.kafka if field.endswith("_topic")},
         "REGISTRY__URL": settings.registry.url,
         "CLICKHOUSE__URL": settings.clickhouse.url,
         "CLICKHOUSE__DATABASE": settings.clickhouse.database,
@@ -56,6 +53,8 @@ def environment(settings: Settings) -> dict[str, str]:
         "WORKER__GROUP": settings.worker.group,
         "WORKER__DISCOVERY_INTERVAL_S": str(settings.worker.discovery_interval_s),
         "IDENTITY_KEY_FILE": str(settings.identity_key_file),
+        "KEY_RING_FILE": str(settings.key_ring_file),
+        "PROCESSORS": json.dumps(settings.processors),
     }
     return {f"CHRONICLE_{key}": value for key, value in values.items()}
 

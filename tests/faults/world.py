@@ -13,13 +13,12 @@ import psycopg
 import pymysql
 from clickhouse_connect.driver.client import Client
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from chronicle import setup
 from chronicle.capture.apply import Deployment, apply, change_state, delete
 from chronicle.capture.connect import ConnectClient
 from chronicle.capture.sources import load_source
-from chronicle.config import ClickHouse, Connect, Kafka, Registry, Settings, Worker
+from chronicle.config import Settings
 from chronicle.dev.stack import Stack
 from chronicle.errors import ConfigError
 from chronicle.sinks.clickhouse_client import connect
@@ -34,6 +33,7 @@ from tests.faults.raw import RawTopics, TopicReader
 from tests.faults.report import Report
 from tests.faults.workload_mariadb import MariadbWorkload
 from tests.faults.workload_postgres import PostgresWorkload
+from tests.own_settings import own_settings, remove
 
 CONNECTORS = Path(__file__).parents[2] / "connectors"
 PLACEHOLDER = "d41c0f6e8b7a49539a2f0c1e5b6d7788"
@@ -61,21 +61,8 @@ class World:
         self.mariadb = MariadbWorkload(stack.mariadb_params(), self.databases[1], self.sources[1], seed)
 
     def _settings(self) -> Settings:
-        name = self.name
-        return Settings(
-            kafka=Kafka(
-                bootstrap_servers=self.stack.kafka,
-                audit_topic=f"g_{name}.audit",
-                dead_letter_topic=f"g_{name}.dead",
-                retry_topic=f"g_{name}.retry",
-                entities_topic=f"g_{name}.entities",
-            ),
-            registry=Registry(url=self.stack.registry_url),
-            clickhouse=ClickHouse(url=self.stack.clickhouse_url, database=f"g_{name}", mirror_database=f"g_{name}_mirror"),
-            connect=Connect(url=self.stack.connect_url, directory=self.directory / "connectors"),
-            worker=Worker(group=f"g_{name}", discovery_interval_s=1.0),
-            identity_key_file=self.directory / "identity.key",
-        )
+        found = own_settings(self.stack, f"g_{self.name}", self.directory)
+        return found.model_copy(update={"worker": found.worker.model_copy(update={"discovery_interval_s": 1.0})})
 
     @property
     def environment(self) -> dict[str, str]:
@@ -137,13 +124,7 @@ class World:
             connection.execute(f"DROP DATABASE IF EXISTS {self.databases[0]} WITH (FORCE)".encode())
         with pymysql.connect(**self.stack.mariadb_params(), autocommit=True) as other, other.cursor() as cursor:
             cursor.execute(f"DROP DATABASE IF EXISTS {self.databases[1]}")
-        with self.clickhouse() as client_:
-            for database in (self.settings.clickhouse.database, self.settings.clickhouse.mirror_database):
-                client_.command(f"DROP DATABASE IF EXISTS {database}")
-        admin = AdminClient({"bootstrap.servers": self.stack.kafka})
-        names = [name for name in admin.list_topics(timeout=10).topics if name.startswith(f"g_{self.name}")]
-        for future in admin.delete_topics(names, operation_timeout=30).values() if names else ():
-            future.result(30)
+        remove(self.settings)
 
     def clickhouse(self) -> Client:
         """A client of one's own."""

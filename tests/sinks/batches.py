@@ -13,6 +13,7 @@ import polars as pl
 from chronicle.model.batch import Batch, MirrorColumn, TableRows
 from chronicle.model.columns import CHANGES, TRANSACTIONS, empty
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.model.event_columns import EVENTS
 
 START = datetime(2026, 1, 31, 23, 59, 59, tzinfo=UTC)
 COLUMNS = (
@@ -150,6 +151,61 @@ def transactions(records: Sequence[dict[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(list(records), schema={spec.name: spec.dtype for spec in TRANSACTIONS}, orient="row")
 
 
+def event(source: str, at: int, **others: Any) -> dict[str, Any]:
+    """One row of the events frame; `at` orders it and makes it unlike the others."""
+    row: dict[str, Any] = {
+        "event_id": digest("said", source, at),
+        "type": "security.login",
+        "time": START + timedelta(seconds=at),
+        "source": source,
+        "action": "login",
+        "resource_type": "user",
+        "resource_id": str(at),
+        "outcome": "success",
+        "priority": "normal",
+        "tenant": None,
+        "actor_id": "ann",
+        "actor_type": "user",
+        "actor_name": None,
+        "description": None,
+        "reason": None,
+        "request_id": "r-1",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "span_id": None,
+        "ip": None,
+        "session": None,
+        "payload": '{"method":"passkey"}',
+        "tags": None,
+        "labels": [],
+        "violations": [],
+        "policy": "0123456789abcdef",
+        "topic": "chronicle.events",
+        "partition": 0,
+        "offset": at,
+        "received_at": START + timedelta(seconds=at, milliseconds=5),
+        "processed_at": START + timedelta(hours=1),
+    }
+    return row | others
+
+
+def another(value: Any) -> Any:
+    """A value of the same kind that is not this one."""
+    if isinstance(value, bytes):
+        return digest("another", value)
+    if isinstance(value, datetime):
+        return value + timedelta(hours=2)
+    if isinstance(value, list):
+        return [*value, "another"]
+    if isinstance(value, int):
+        return value + 1
+    return '{"another":1}' if value is None or value.startswith("{") else f"{value}x"
+
+
+def events_frame(events: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """The events frame."""
+    return pl.DataFrame(list(events), schema={spec.name: spec.dtype for spec in EVENTS}, orient="row")
+
+
 def dead_letter(source: str, offset: int, **others: Any) -> DeadLetter:
     """A record that did not decode; its value is a secret that no store may show."""
     values: dict[str, Any] = {
@@ -173,6 +229,7 @@ def batch(
     tables: Sequence[TableRows] = (),
     records: Sequence[dict[str, Any]] = (),
     dead_letters: Sequence[DeadLetter] = (),
+    events: Sequence[dict[str, Any]] = (),
 ) -> Batch:
     """A batch of these."""
     return Batch(
@@ -180,6 +237,7 @@ def batch(
         tuple(tables),
         transactions(records) if records else empty(TRANSACTIONS),
         tuple(dead_letters),
+        events=events_frame(events),
     )
 
 

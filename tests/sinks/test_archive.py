@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import signal
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import fsspec
@@ -15,6 +15,7 @@ import pytest
 from chronicle import config
 from chronicle.errors import ConfigError, TransientError
 from chronicle.model.columns import CHANGES
+from chronicle.model.event_columns import EVENTS
 from chronicle.sinks.archive import ArchiveSink
 from tests.sinks import batches
 
@@ -123,3 +124,30 @@ def test_a_full_disk_is_waited_for_and_leaves_nothing_half_written(tmp_path: Pat
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, handler)
     assert {name: (tmp_path / name).read_bytes() for name in files(tmp_path)} == before
+
+
+def test_events_have_files_of_their_own_by_day_of_arrival(tmp_path: Path) -> None:
+    """An application may say any time; a reader of changes meets no event."""
+    events = [
+        batches.event("shop", at, time=datetime(1900 + at, 1, 1, tzinfo=UTC), received_at=datetime(2026, 2, 1, at, tzinfo=UTC))
+        for at in range(20)
+    ]
+    made = sink(tmp_path)
+    for _ in range(2):
+        made.write(batches.batch([batches.change("shop", 0)], events=events))
+    said, changed = files(tmp_path)
+    assert changed.startswith("source=shop/date=2026-01-31/")
+    assert said.startswith("events/source=shop/date=2026-02-01/")
+    frame = pl.read_parquet(tmp_path / said, hive_partitioning=False)
+    assert frame.schema == {spec.name: pl.String() if spec.name == "event_id" else spec.dtype for spec in EVENTS}
+    assert frame["event_id"].to_list() == [str(uuid.UUID(bytes=event["event_id"])) for event in events]
+    assert frame["time"].to_list() == [event["time"] for event in events]
+
+
+def test_an_application_with_a_long_name_has_a_directory(tmp_path: Path) -> None:
+    """Names of files have 255 bytes; two names stay two."""
+    names = ["ü" * 1000 + end for end in "ab"] + ["../../out"]
+    sink(tmp_path / "archive").write(batches.batch(events=[batches.event(name, 1) for name in names]))
+    found = list((tmp_path / "archive" / "events").iterdir())
+    assert len(found) == len(names)
+    assert [path.name for path in tmp_path.iterdir()] == ["archive"]

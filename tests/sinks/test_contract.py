@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import polars as pl
@@ -41,6 +41,8 @@ class Subject:
     """None: dead letters are other sinks'."""
     contexts: Callable[[], set[str]] | None = None
     """None: so are contexts."""
+    events: Callable[[], set[bytes]] | None = None
+    """None: and events."""
     refused: Batch = field(default_factory=batches.batch)
     """Empty: it refuses no row."""
     refused_row: int = 0
@@ -53,6 +55,7 @@ def _memory(_request: pytest.FixtureRequest) -> Subject:
         lambda: {key: row["after"] for key, row in sink.changes.items()},
         lambda: set(sink.dead_letters),
         lambda: {record["transaction_id"] for record in sink.transactions.values() if record["kind"] == "context"},
+        lambda: {event_id for _, _, event_id in sink.events},
         _too_large(),
         2,
     )
@@ -72,6 +75,7 @@ def _clickhouse(request: pytest.FixtureRequest) -> Subject:
         lambda: {
             row[0] for row in client.query("SELECT transaction_id FROM transaction_status WHERE context != ''").result_rows
         },
+        lambda: {row[0].bytes for row in client.query("SELECT event_id FROM events FINAL").result_rows},
         batches.plain("shop", 5, states=["new", "new", "no such state"]),
         2,
     )
@@ -86,7 +90,7 @@ def _kafka(request: pytest.FixtureRequest) -> Subject:
     def held() -> dict[bytes, str | None]:
         out: dict[bytes, str | None] = {}
         for key, value in latest().items():
-            if not key.startswith("transaction:"):
+            if not key.startswith(("transaction:", "event:")):
                 after = json.loads(value)["core"]["unmapped"]["after"]
                 out[uuid.UUID(key).bytes] = None if after is None else json.dumps(after, separators=(",", ":"))
         return out
@@ -102,7 +106,10 @@ def _kafka(request: pytest.FixtureRequest) -> Subject:
     def contexts() -> set[str]:
         return {key.split(":")[3] for key in latest() if key.startswith("transaction:")}
 
-    return Subject(KafkaSink(settings), held, dead, contexts, _too_large(), 2)
+    def events() -> set[bytes]:
+        return {uuid.UUID(key.rpartition(":")[2]).bytes for key in latest() if key.startswith("event:")}
+
+    return Subject(KafkaSink(settings), held, dead, contexts, events, _too_large(), 2)
 
 
 def _too_large() -> Batch:
@@ -120,10 +127,19 @@ def _routes(request: pytest.FixtureRequest) -> Subject:
     made.__enter__()
     request.addfinalizer(lambda: made.__exit__(None, None, None))
     sink = RouteSink(settings, Router([Route("all", ("#",), topic)]))
+
+    def told() -> list[Any]:
+        return [json.loads(message.value() or b"") for message in records(settings, topic)]
+
     return Subject(
-        sink, lambda: _afters(json.loads(message.value() or b"") for message in records(settings, topic)),
+        sink, lambda: _afters(one for one in told() if "after" in one["core"]["unmapped"]),
+        events=lambda: {uuid.UUID(one["core"]["metadata"]["uid"]).bytes for one in told() if _is_event(one)},
         refused=_too_large(), refused_row=2,
     )  # fmt: skip
+
+
+def _is_event(record: Any) -> bool:
+    return bool(record["core"]["unmapped"].get("kind") == "event")
 
 
 def _webhook(request: pytest.FixtureRequest) -> Subject:
@@ -135,7 +151,8 @@ def _webhook(request: pytest.FixtureRequest) -> Subject:
     poison[2]["after"] = '{"id":2,"name":"no such state"}'
     return Subject(
         WebhookSink(webhook, pause=lambda _seconds: False),
-        lambda: _afters(endpoint.records),
+        lambda: _afters(one for one in endpoint.records if not _is_event(one)),
+        events=lambda: {uuid.UUID(one["core"]["metadata"]["uid"]).bytes for one in endpoint.records if _is_event(one)},
         refused=batches.batch(poison),
         refused_row=2,
     )
@@ -145,12 +162,16 @@ def _archive(request: pytest.FixtureRequest) -> Subject:
     place = request.getfixturevalue("tmp_path")
 
     def held() -> dict[bytes, str | None]:
-        if not any(place.rglob("*.parquet")):
+        if not any(place.glob("source=*")):
             return {}
-        rows = pl.scan_parquet(f"{place}/**/*.parquet").sort("processed_at").unique("event_id", keep="last")
+        rows = pl.scan_parquet(f"{place}/source=*/**/*.parquet").sort("processed_at").unique("event_id", keep="last")
         return {uuid.UUID(event).bytes: after for event, after in rows.select("event_id", "after").collect().iter_rows()}
 
-    return Subject(ArchiveSink(config.Archive(url=str(place))), held)
+    def events() -> set[bytes]:
+        found = pl.read_parquet(f"{place}/events/**/*.parquet", columns=["event_id"])["event_id"]
+        return {uuid.UUID(event).bytes for event in found}
+
+    return Subject(ArchiveSink(config.Archive(url=str(place))), held, events=events)
 
 
 def _afters(found: Iterable[Any]) -> dict[bytes, str | None]:
@@ -201,6 +222,7 @@ def test_a_written_batch_is_held_whole(subject: Subject) -> None:
         plain.tables,
         batches.transactions([batches.transaction_record("shop", "501", 1, "begin"), batches.context("shop", "501", 2)]),
         (batches.dead_letter("shop", 77), batches.dead_letter("shop", 78, key=None, value=None, schema_id=None)),
+        events=batches.events_frame([batches.event("shop", at) for at in range(3)]),
     )
     subject.sink.write(batch)
     assert subject.held() == _expected(plain)
@@ -208,6 +230,8 @@ def test_a_written_batch_is_held_whole(subject: Subject) -> None:
         assert subject.dead() == {("shop.public.customers", 0, 77), ("shop.public.customers", 0, 78)}
     if subject.contexts is not None:
         assert subject.contexts() == {"501"}
+    if subject.events is not None:
+        assert subject.events() == set(batch.events["event_id"])
 
 
 def test_the_same_batch_twice_is_once_by_event_id(subject: Subject) -> None:
@@ -233,6 +257,16 @@ def test_the_latest_processing_of_a_change_wins(subject: Subject) -> None:
     subject.sink.write(first)
     subject.sink.write(again)
     assert subject.held() == _expected(again)
+
+
+def test_events_alone_are_held_once_by_id(subject: Subject) -> None:
+    """Redelivered in halves, beside no change at all."""
+    frame = batches.events_frame([batches.event("shop", at) for at in range(20)])
+    for part in (frame, frame.slice(5, 10), frame.slice(0, 1)):
+        subject.sink.write(replace(batches.batch(), events=part))
+    assert subject.held() == {}
+    if subject.events is not None:
+        assert subject.events() == set(frame["event_id"])
 
 
 def test_an_empty_batch_is_nothing(subject: Subject) -> None:

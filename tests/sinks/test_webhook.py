@@ -347,3 +347,25 @@ def test_an_unknown_certificate_is_not_trusted(secure: Endpoint) -> None:
     with pytest.raises(ConfigError, match="certificate"):
         made.write(batches.plain("shop", 1))
     assert ipaddress.ip_address("127.0.0.1").is_loopback and not secure.posted
+
+
+def test_events_are_posted_with_changes_each_in_its_place(endpoint: Endpoint) -> None:
+    """As their audit records, those of one partition in its order, and none again when the batch comes again."""
+    changes = [batches.change("shop", at, topic="routed") for at in (0, 3)]
+    events = [batches.event("shop", at, topic="routed", partition=0, offset=at) for at in (1, 2, 4)]
+    made = sink(endpoint, records_max=2)
+    for _ in range(2):
+        made.write(batches.batch(changes, events=events))
+    made.close()
+    assert [record["meta"]["offset"] for record in endpoint.records] == [0, 1, 2, 3, 4]
+    assert [record["core"]["unmapped"].get("kind") for record in endpoint.records] == [None, "event", "event", None, "event"]
+
+
+def test_events_are_posted_as_cloud_events(endpoint: Endpoint) -> None:
+    """The type is the application's; events of one id and several types are several events."""
+    events = [batches.event("shop", 1, type=type_) for type_ in ("order.placed", "order.lost")]
+    made = sink(endpoint, format="cloudevents")
+    made.write(batches.batch(events=events))
+    made.close()
+    (posted,) = endpoint.posted
+    assert [one["type"] for one in json.loads(posted.body)] == ["chronicle.order.placed", "chronicle.order.lost"]

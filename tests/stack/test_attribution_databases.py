@@ -139,7 +139,7 @@ def test_nothing_of_it_stays(app: Client) -> None:
     assert app.world.read() == ([[ROW]], [])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actor=TEXTS, tags=st.dictionaries(TEXTS, TEXTS, max_size=3))
 def test_what_the_database_hands_back_is_what_was_given(app: Client, actor: str, tags: dict[str, str]) -> None:
     """Whatever the strings, hostile ones included; nothing else happens."""

@@ -1,4 +1,4 @@
-"""The view `audit_trail`, the status of transactions and `chronicle attribution report`, on a real ClickHouse."""
+"""The view `attributed_changes`, the status of transactions and `chronicle attribution report`, on a real ClickHouse."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class Trail:
         text = stored(pl.Series([json.dumps(said)]))[0]
         self.transaction(transaction, best_context=(rank, 1, text))
 
-    def rows(self, columns: str, view: str = "audit_trail") -> list[tuple[Any, ...]]:
-        order = "position" if view == "audit_trail" else "transaction_id"
+    def rows(self, columns: str, view: str = "attributed_changes") -> list[tuple[Any, ...]]:
+        order = "position" if view == "attributed_changes" else "transaction_id"
         return [tuple(row) for row in self.client.query(f"SELECT {columns} FROM {view} ORDER BY {order}").result_rows]
 
 
@@ -131,7 +131,7 @@ def test_the_view_has_every_column_of_changes_once(trail: Trail) -> None:
     trail.add("1")
     for _ in range(2):
         trail.say("1", MESSAGE, {"actor": "ada"})
-    described = [row[0] for row in trail.client.query("DESCRIBE TABLE audit_trail").result_rows]
+    described = [row[0] for row in trail.client.query("DESCRIBE TABLE attributed_changes").result_rows]
     changes = [row[0] for row in trail.client.query("DESCRIBE TABLE changes").result_rows]
     assert sorted(described) == sorted([*changes, "attributed_late", "transaction_key"])
     assert trail.rows("actor_id") == [("ada",)]

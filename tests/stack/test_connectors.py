@@ -315,6 +315,9 @@ def test_a_snapshot_that_failed_unseen_is_shown_and_made_good(make_world: Callab
     world = make_world(kind)
     source = world.source(["people", "later"])
     world.apply(source)
+    # one that still looks for its place in the log may also fail with a NullPointerException: another defect, another test's
+    world.sql("INSERT INTO people VALUES (8, 'after the start', NULL, NULL)")
+    world.read([source.topic(f"{world.schema}.people")], lambda found: 8 in [row["id"] for row in rows(found, "c")])
     kafka, client, table = world.deployment.kafka, world.deployment.connect, f"{world.schema}.later"
     request_snapshot(kafka, source, [table], "no_such_column = 1")
     deadline = time.monotonic() + DEADLINE_S

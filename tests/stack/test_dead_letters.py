@@ -8,7 +8,7 @@ import os
 import pwd
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -27,9 +27,8 @@ from typer.testing import CliRunner
 
 from chronicle import dead_letters, setup
 from chronicle.cli import dead_letters as dead_letters_cli
-from chronicle.config import ClickHouse, Kafka, Registry, Settings
+from chronicle.config import Settings
 from chronicle.dead_letters import Selection
-from chronicle.dev.stack import Stack
 from chronicle.errors import ChronicleError, ConfigError, TransientError
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk
@@ -50,29 +49,10 @@ TOPIC = "shop.public.customers"
 
 
 @pytest.fixture
-def settings(stack: Stack, unique: str, tmp_path: Path) -> Iterator[Settings]:
+def settings(settings: Settings) -> Settings:
     """Topics and tables of this test alone, made by `setup` itself."""
-    found = Settings(
-        kafka=Kafka(
-            bootstrap_servers=stack.kafka,
-            audit_topic=f"{unique}.audit",
-            dead_letter_topic=f"{unique}.dead",
-            retry_topic=f"{unique}.retry",
-            entities_topic=f"{unique}.entities",
-        ),
-        clickhouse=ClickHouse(url=stack.clickhouse_url, database=f"{unique}_trail", mirror_database=f"{unique}_mirror"),
-        registry=Registry(url=stack.registry_url),
-        identity_key_file=tmp_path / "identity.key",
-    )
-    setup.run(found)
-    yield found
-    AdminClient(found.kafka.client_config()).delete_topics(
-        [found.kafka.audit_topic, found.kafka.dead_letter_topic, found.kafka.retry_topic, found.kafka.entities_topic]
-    )
-    client = connect(found.clickhouse)
-    for database in (found.clickhouse.database, found.clickhouse.mirror_database):
-        client.command(f"DROP DATABASE {database}")
-    client.close()
+    setup.run(settings)
+    return settings
 
 
 def letter(offset: int, reason: Reason = Reason.WRONG_FRAME, topic: str = TOPIC, value: bytes | None = SECRET) -> DeadLetter:
@@ -136,6 +116,7 @@ def cli(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     file.write_text(
         f'[kafka]\nbootstrap_servers = "{kafka.bootstrap_servers}"\naudit_topic = "{kafka.audit_topic}"\n'
         f'dead_letter_topic = "{kafka.dead_letter_topic}"\nretry_topic = "{kafka.retry_topic}"\n'
+        f'events_topic = "{kafka.events_topic}"\n'
         f'[clickhouse]\nurl = "{clickhouse.url}"\ndatabase = "{clickhouse.database}"\n'
     )
     monkeypatch.setenv("CHRONICLE_CONFIG", str(file))

@@ -64,7 +64,7 @@ def test_every_part_of_the_stack_is_healthy_and_small(stack: Stack) -> None:
 
 
 def test_connect_sees_every_plugin(stack: Stack) -> None:
-    """The quick discovery finds the connectors, both transforms and the Avro converter."""
+    """The quick discovery finds the connectors, the transforms and the Avro converter."""
     plugins = httpx.get(f"{stack.connect_url}/connector-plugins?connectorsOnly=false").json()
     assert {plugin["class"] for plugin in plugins} >= {
         "io.debezium.connector.postgresql.PostgresConnector",
@@ -72,6 +72,8 @@ def test_connect_sees_every_plugin(stack: Stack) -> None:
         "io.debezium.connector.mariadb.MariaDbConnector",
         "io.chronicle.connect.KeepNulls",
         "io.chronicle.connect.KeepComment",
+        "io.chronicle.connect.KeepInserts",
+        "io.debezium.transforms.outbox.EventRouter",
         "io.apicurio.registry.utils.converter.AvroConverter",
     }
 

@@ -11,7 +11,7 @@ from clickhouse_connect.driver.client import Client
 
 from chronicle import entities, setup
 from chronicle.codec.entity import Entity, entity_of
-from chronicle.config import ClickHouse, Kafka, Registry, Settings
+from chronicle.config import Kafka, Settings
 from chronicle.dev.stack import Stack
 from chronicle.errors import ChronicleError, ConfigError, StopWorker, TransientError
 from chronicle.sinks.clickhouse_client import connect
@@ -75,9 +75,6 @@ class Site:
 
     def close(self) -> None:
         self.stop()
-        self.broker.delete(*{topic.name for topic in setup.topics(self.kafka)} & set(self.broker.admin.list_topics().topics))
-        for database in (self.settings.clickhouse.database, self.settings.clickhouse.mirror_database):
-            self.client.command(f"DROP DATABASE {database}")
         self.client.close()
 
 
@@ -114,19 +111,7 @@ def failure(follower: EntityFollower) -> ChronicleError:
 
 
 @pytest.fixture
-def site(stack: Stack, unique: str, tmp_path: Path) -> Iterator[Site]:
-    settings = Settings(
-        kafka=Kafka(
-            bootstrap_servers=stack.kafka,
-            audit_topic=f"{unique}.audit",
-            dead_letter_topic=f"{unique}.dead",
-            retry_topic=f"{unique}.retry",
-            entities_topic=f"{unique}.entities",
-        ),
-        clickhouse=ClickHouse(url=stack.clickhouse_url, database=f"{unique}_trail", mirror_database=f"{unique}_mirror"),
-        registry=Registry(url=stack.registry_url),
-        identity_key_file=tmp_path / "identity.key",
-    )
+def site(settings: Settings) -> Iterator[Site]:
     setup.run(settings)
     made = Site(settings)
     yield made

@@ -185,6 +185,23 @@ def test_two_policies_are_compared_over_recorded_changes(site: Site) -> None:
     assert (same.returncode, same.stdout) == (0, "")
 
 
+def test_routes_are_not_fed_again_and_the_command_says_so(site: Site) -> None:
+    """Which topics hold what they were sent, and until when; the other table's route is not among them."""
+    routed, topic = f"{site.name}-rows", site.table.topic
+    site.policy.write_text(
+        STRICT
+        + f'[[routes]]\nname = "rows"\nmatch = ["*.public.t.#"]\nto = "{routed}"\n'
+        + f'[[routes]]\nname = "others"\nmatch = ["*.public.other.#"]\nto = "{site.name}-others"\n'
+    )
+    site.broker.create(routed)
+    done = site.told("reprocess", topic, "--from", "1d")
+    [told] = done["routes_not_fed"]
+    assert (told["route"], told["topic"], bool(told["until"])) == ("rows", routed, True)
+    assert site.broker.read(routed) == []
+    text = site.run("reprocess", topic, "--from", "1d", "--dry-run").stdout
+    assert f"{routed} (route rows) keeps what it was sent until about" in text
+
+
 def test_who_did_it_is_asked_again(site: Site) -> None:
     """A context that was written since is found, as the worker would find it."""
     first = site.rows(f"SELECT min(toUInt64(transaction_id)) FROM {site.name}.changes FINAL")[0][0]

@@ -7,7 +7,6 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import fastavro
@@ -22,7 +21,6 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs m
 )
 
 from chronicle import config, setup
-from chronicle.dev.stack import Stack
 from chronicle.errors import ConfigError, TransientError
 from chronicle.sinks.clickhouse import ClickHouseSink
 from chronicle.sinks.clickhouse_client import connect
@@ -32,31 +30,9 @@ pytestmark = pytest.mark.stack
 
 
 @pytest.fixture
-def settings(stack: Stack, unique: str, tmp_path: Path) -> Iterator[config.Settings]:
-    """Names of the test's own on the shared services."""
-    made = config.Settings(
-        kafka=config.Kafka(
-            bootstrap_servers=stack.kafka,
-            audit_topic=f"{unique}.audit",
-            dead_letter_topic=f"{unique}.dead",
-            retry_topic=f"{unique}.retry",
-            entities_topic=f"{unique}.entities",
-        ),
-        registry=config.Registry(url=stack.registry_url),
-        clickhouse=config.ClickHouse(url=stack.clickhouse_url, database=unique, mirror_database=f"{unique}_mirror"),
-        identity_key_file=tmp_path / "deep" / "identity.key",
-        identity_key=None,
-    )
-    yield made
-    client = connect(made.clickhouse)
-    for database in (unique, f"{unique}_mirror"):
-        client.command(f"DROP DATABASE IF EXISTS `{database}`")
-    client.close()
-    admin = AdminClient(made.kafka.client_config())
-    present = [topic.name for topic in setup.topics(made.kafka) if topic.name in admin.list_topics(timeout=10).topics]
-    if present:
-        for gone in admin.delete_topics(present, request_timeout=30).values():
-            gone.result()
+def settings(settings: config.Settings, tmp_path: Path) -> config.Settings:
+    """Keys in a directory that is not there yet."""
+    return settings.model_copy(update={"identity_key_file": tmp_path / "deep" / "identity.key"})
 
 
 def test_setup_makes_everything_once_and_the_second_run_changes_nothing(settings: config.Settings) -> None:
@@ -191,6 +167,7 @@ def test_the_command_prints_what_it_did_and_exits_with_what_is_wrong(settings: c
         "CHRONICLE_KAFKA__DEAD_LETTER_TOPIC": kafka.dead_letter_topic,
         "CHRONICLE_KAFKA__RETRY_TOPIC": kafka.retry_topic,
         "CHRONICLE_KAFKA__ENTITIES_TOPIC": kafka.entities_topic,
+        "CHRONICLE_KAFKA__EVENTS_TOPIC": kafka.events_topic,
         "CHRONICLE_REGISTRY__URL": settings.registry.url,
         "CHRONICLE_CLICKHOUSE__URL": clickhouse.url,
         "CHRONICLE_CLICKHOUSE__DATABASE": clickhouse.database,

@@ -54,6 +54,7 @@ class Deployment:
             "kafka": {
                 "bootstrap_servers": stack.kafka, "audit_topic": f"{name}-audit", "dead_letter_topic": f"{name}-dead",
                 "retry_topic": f"{name}-retry", "entities_topic": f"{name}-entities",
+                "events_topic": f"{name}-events",
             },
             "registry": {"url": stack.registry_url, "unknown_id_wait_s": 1.0},
             "clickhouse": {"url": stack.clickhouse_url, "database": name, "mirror_database": f"{name}_mirror"},

@@ -60,6 +60,7 @@ class Bench:
             "CHRONICLE_CONFIG": "",
             "CHRONICLE_KAFKA__BOOTSTRAP_SERVERS": self.broker.servers,
             "CHRONICLE_KAFKA__RETRY_TOPIC": self.retry,
+            "CHRONICLE_KAFKA__EVENTS_TOPIC": f"{self.name}-events",
             "CHRONICLE_WORKER__GROUP": self.name,
             "CHRONICLE_WORKER__SOURCES": f'["{self.name}"]',
             "CHRONICLE_WORKER__HTTP_PORT": "0",

@@ -93,6 +93,7 @@ def main() -> None:
         status=status,
         metrics=metrics,
         sources=settings.worker.sources,
+        events_topic=None,
         needed_topics=(settings.kafka.retry_topic,),
         failpoint=failpoint,
         follower=NoFollower(),

@@ -19,6 +19,7 @@ from chronicle.capture.sources import Source, is_secret, load_source
 from chronicle.capture.templates import load_template
 from chronicle.config import Kafka, Registry
 from chronicle.errors import ConfigError
+from chronicle.wiring import spec
 
 CONNECTORS = Path(__file__).parents[2] / "connectors"
 ENVIRONMENT = RenderEnvironment("broker:9092", "http://registry:8080/apis/ccompat/v7")
@@ -82,7 +83,7 @@ def test_comments_are_captured_only_when_asked_for_and_only_through_the_transfor
     assert rendered(replace(HIRING, attribution_comments=False))["include.query"] == "false"
     options = rendered(replace(HIRING, attribution_comments=True))
     assert options["include.query"] == "true"
-    assert options["transforms"] == "nulls,comment,context,epoch,registry"
+    assert options["transforms"] == "nulls,comment,context,inserts,outbox,epoch,registry"
     assert options["transforms.comment.type"] == "io.chronicle.connect.KeepComment"
 
 
@@ -97,6 +98,47 @@ def test_routes_take_contexts_and_leave_tables_alone() -> None:
     assert goes("shop.message") and goes("shop.public.chronicle_context")
     assert not goes("shop.public.message") and not goes("shop.public.orders") and not goes("shop.public.not_chronicle_context")
     assert not goes("workshop.message")
+
+
+def test_the_outbox_is_routed_and_nothing_else_is() -> None:
+    """Both of its transforms stand under a predicate of its topic alone, before the epoch; it is captured, and no topic of it
+    is one of the source's tables."""
+    for source in (SHOP, HIRING, replace(HIRING, template="mysql", kind="mysql")):
+        options = rendered(source, replace(ENVIRONMENT, events_topic="my.events"))
+        schema = source.tables[0].partition(".")[0]
+        pattern = re.compile(options["predicates.outbox.pattern"])
+        assert pattern.fullmatch(f"{source.name}.{schema}.chronicle_outbox")
+        others = (
+            "other.public.chronicle_outbox",
+            f"{source.name}.a.b.chronicle_outbox",
+            f"{source.name}.a.not_chronicle_outbox",
+        )
+        assert not any(pattern.fullmatch(topic) for topic in (*source.topics, source.transaction_topic, *others))
+        assert options["predicates"] == "outbox"
+        assert options["transforms.inserts.predicate"] == options["transforms.outbox.predicate"] == "outbox"
+        order = options["transforms"].split(",")
+        assert order.index("nulls") < order.index("inserts") < order.index("outbox") < order.index("epoch")
+        assert options["transforms.outbox.route.topic.replacement"] == "my.events${routedByValue}"
+        made = re.compile(options["topic.creation.events.include"])
+        assert made.fullmatch("my.events") and made.fullmatch("my.events.security")
+        assert not made.fullmatch("myxevents") and not made.fullmatch("my.eventsx")
+        assert options["topic.creation.events.partitions"] == "4"
+        assert escaped(f"{schema}.chronicle_outbox") in options["table.include.list"].split(",")
+        assert source.topic(f"{schema}.chronicle_outbox") not in source.topics
+    assert "chronicle_outbox" not in rendered(replace(SHOP, outbox_table=None))["table.include.list"]
+
+
+def test_an_outbox_that_is_added_is_no_table_to_snapshot() -> None:
+    """`apply` asks for a snapshot of added tables: an outbox has no rows that were there before."""
+    before = rendered(replace(SHOP, outbox_table=None, context_table=None))
+    added = plan(SHOP, rendered(SHOP), before).tables_added
+    assert set(added) == {"public.chronicle_context", "public.chronicle_outbox"} == set(SHOP.routed)
+
+
+def test_rows_of_the_outbox_are_no_changes() -> None:
+    """Neither do END's counts of a transaction have them, nor are they written, should one be read all the same."""
+    assert spec(SHOP).signal_tables == {"chronicle_signal", "chronicle_outbox"}
+    assert spec(replace(SHOP, outbox_table=None)).signal_tables == {"chronicle_signal"}
 
 
 @given(st.text(alphabet=string.ascii_letters + string.digits + ".^$*+?()[]{}|\\ -_ü", min_size=1))

@@ -118,11 +118,19 @@ def test_a_template_of_ones_own_changes_what_it_extends(directory: Path) -> None
         (POSTGRES + "attribution_comments = true\n" + DATABASE, "no statements"),
         (POSTGRES + "server_id = 4\n" + DATABASE, "only MySQL and MariaDB"),
         (POSTGRES + 'context_table = "public.audit"\n' + DATABASE, "called chronicle_context"),
+        (POSTGRES + 'outbox_table = "public.outbox"\n' + DATABASE, "called chronicle_outbox"),
+        (
+            POSTGRES.replace('"public.orders"', '"public.chronicle_outbox"')
+            + 'outbox_table = "public.chronicle_outbox"\n'
+            + DATABASE,
+            "take public.chronicle_outbox out of `tables`",
+        ),
         (POSTGRES + 'signal_table = "public.orders"\n' + DATABASE, "named by its own key"),
         (MYSQL + f'unavailable_value_placeholder = "{PLACEHOLDER}"\n' + DATABASE, "only PostgreSQL"),
         (MYSQL.replace("shop.orders", "other.orders") + DATABASE, "not in the database shop"),
         (POSTGRES + DATABASE + '[options]\n"skipped.operations" = "t"\n', "fixes it"),
         (POSTGRES + DATABASE + '[options]\n"transforms.mine.type" = "x.Y"\n', "order of transforms"),
+        (POSTGRES + DATABASE + '[options]\n"predicates.outbox.pattern" = ".*"\n', "fixes it"),
         (POSTGRES + DATABASE + '[options]\n"datatype.propagate.source.type" = ".*"\n', "clear text leaks"),
         (POSTGRES + DATABASE + '[options]\n"value.converter" = "x.Y"\n', "converters follow"),
         (POSTGRES + DATABASE + '[options]\n"database.sslpassword" = "hunter2"\n', r"\$\{env:NAME\}"),

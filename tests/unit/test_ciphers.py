@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from chronicle.errors import ChronicleError, ConfigError
@@ -56,7 +56,6 @@ def _opened(text: str, ring: Ring = RING, **other: Any) -> str:
 CHARACTERS = st.characters(exclude_categories=["Cs"])
 
 
-@settings(deadline=None)
 @given(st.text(CHARACTERS, max_size=70))
 def test_what_was_encrypted_opens_again(text: str) -> None:
     """Of any length, with zeros and the padding's own character at the end; equal input gives equal bytes."""
@@ -71,7 +70,6 @@ def test_what_was_encrypted_opens_again(text: str) -> None:
         assert _opened(first) == one
 
 
-@settings(deadline=None)
 @given(st.text(CHARACTERS, min_size=6, max_size=70))
 def test_a_ciphertext_does_not_hold_its_text(text: str) -> None:
     """Nor does its length tell a short one's."""
@@ -101,7 +99,6 @@ def test_a_ciphertext_opens_only_where_it_was_written(other: dict[str, Any]) -> 
     assert SECRET.hex() not in str(caught.value)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 60), st.sampled_from("ABZaz09-_"))
 def test_a_changed_ciphertext_is_refused(at: int, character: str) -> None:
     """Whichever character of it is another one."""

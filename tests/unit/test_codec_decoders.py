@@ -247,7 +247,7 @@ def _damaged(draw: st.DrawFn) -> tuple[WriterSchema, list[bytes], int, bytes]:
     return schema, values, place, bytes(data)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(_damaged())
 def test_damage_to_one_datum_never_reaches_its_neighbours(damage: tuple[WriterSchema, list[bytes], int, bytes]) -> None:
     """Flipped, cut, grown: the record is bad or decodes to something, and all others are what they were."""
@@ -351,7 +351,7 @@ def test_key_headers_decode_to_the_key_s_columns() -> None:
     assert frame["part"].to_list() == ["a", None, None, None, None]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.binary(max_size=60) | st.just(b'{"id":1}') | st.just(b'{"id":"x","n":{"a":[1]}}'), max_size=12))
 @example([b"{}"])
 def test_any_bytes_are_decoded_or_bad(values: list[bytes]) -> None:

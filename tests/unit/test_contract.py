@@ -9,7 +9,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.codec.contract import Break, Contract, breaks, pinned, told
@@ -270,14 +270,12 @@ def read_by_fastavro(written: dict[str, Any], read: dict[str, Any]) -> bool:
     return True
 
 
-@settings(deadline=None)
 @given(written=records(), read=records())
 def test_a_schema_keeps_a_contract_when_avro_can_read_it(written: dict[str, Any], read: dict[str, Any]) -> None:
     """Exactly then, and the same with one schema a small change of the other (the names of places are the same)."""
     assert (found(read, written) == ()) is read_by_fastavro(written, read)
 
 
-@settings(deadline=None)
 @given(data=st.data(), one=records())
 def test_a_small_change_is_judged_as_avro_judges_it(data: st.DataObject, one: dict[str, Any]) -> None:
     """One column of another type, in either direction."""

@@ -18,9 +18,9 @@ from chronicle.errors import ConfigError, StackError
 
 
 def test_no_two_parts_share_a_port_and_all_are_in_the_range() -> None:
-    """A stack takes exactly its span, so the next one can start right after it."""
+    """A stack takes exactly its span, its API's port included, so the next one can start right after it."""
     ports = Ports(28000)
-    taken = [port for part in PARTS for port in ports.of(part)]
+    taken = [*(port for part in PARTS for port in ports.of(part)), ports.api]
     assert sorted(taken) == list(range(28000, 28000 + SPAN))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def test_a_reused_pid_is_not_the_process(tmp_path: Path) -> None:
     me, _ = processes.parse_stat(Path("/proc/self/stat").read_text())
     assert processes.is_running(me)
     assert not processes.is_running(Identity(me.pid, me.start_ticks + 1))
+
+
+def test_a_zombie_whose_threads_live_has_not_ended() -> None:
+    """Its first thread is gone, but another one still holds its files and ports."""
+    script = "import ctypes, sys, threading; threading.Thread(target=sys.stdin.read).start(); ctypes.CDLL(None).syscall(60, 0)"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
+        file = Path(f"/proc/{process.pid}/stat")
+        assert processes.wait_until(lambda: processes.parse_stat(file.read_text())[1] == "Z", 20.0)
+        identity, _ = processes.parse_stat(file.read_text())
+        assert processes.is_running(identity)
+        assert process.stdin is not None
+        process.stdin.close()  # the thread reads to the end
+        assert processes.wait_until(lambda: not processes.is_running(identity), 20.0)
 
 
 def test_stop_never_signals_a_process_that_reused_the_pid(owner: Owner) -> None:

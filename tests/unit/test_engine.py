@@ -15,7 +15,8 @@ from chronicle.errors import Interrupted, SinkRejected, StopWorker, TransientErr
 from chronicle.model.batch import Batch, MirrorColumn, TableRows
 from chronicle.model.chunk import Chunk
 from chronicle.model.columns import CHANGES, TRANSACTIONS
-from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.model.dead_letters import DECLARED, DeadLetter, Reason, Stage
+from chronicle.model.event_columns import EVENTS
 
 TOPIC = "shop.public.t"
 
@@ -30,7 +31,7 @@ def frame(specs: Any, rows: Sequence[tuple[str, int, int]]) -> pl.DataFrame:
 
 
 class ByFirstByte:
-    """A path that reads a record's fate from its value: `c`hange, `m`ark of a transaction, `t`ombstone, else a dead letter."""
+    """A path that reads a record's fate from its value: `c`hange, `m`ark, `e`vent, none is a tombstone, else a dead letter."""
 
     forgets = False
 
@@ -46,10 +47,11 @@ class ByFirstByte:
         ]
         changes = [row[:3] for row in rows if row[3] == b"c"]
         marks = [row[:3] for row in rows if row[3] == b"m"]
+        events = [row[:3] for row in rows if row[3] == b"e"]
         letters = tuple(
             DeadLetter(topic, partition, offset, 1, None, value, (), Stage.DECODE, Reason.WRONG_FRAME, "x")
             for topic, partition, offset, value in rows
-            if value not in (b"c", b"m", None)
+            if value not in (b"c", b"m", b"e", None)
         )
         left_out = {(TOPIC, "tombstone"): sum(row[3] is None for row in rows) - self.forgets}
         typed = pl.DataFrame(
@@ -57,7 +59,9 @@ class ByFirstByte:
             schema_overrides={"id": pl.Int64},
         )
         table = TableRows("shop", "public", "t", (MirrorColumn("id", "Int64", key=True),), typed)
-        return Batch(frame(CHANGES, changes), (table,) if changes else (), frame(TRANSACTIONS, marks), letters, left_out)
+        tables = (table,) if changes else ()
+        marked, said = frame(TRANSACTIONS, marks), frame(EVENTS, events)
+        return Batch(frame(CHANGES, changes), tables, marked, letters, left_out, events=said)
 
 
 @dataclass
@@ -97,6 +101,7 @@ class Sink:
     changes: set[int] = field(default_factory=set)
     mirrored: set[int] = field(default_factory=set)
     marks: set[int] = field(default_factory=set)
+    said: set[int] = field(default_factory=set)
     letters: dict[int, DeadLetter] = field(default_factory=dict)
     writes: int = 0
 
@@ -105,14 +110,15 @@ class Sink:
         if self.failures:
             self.failures -= 1
             raise TransientError("busy")
-        offsets, marks = set(batch.changes["offset"]), set(batch.transactions["offset"])
-        if self.bad & (offsets | marks):
+        offsets, marks, said = (set(one["offset"]) for one in (batch.changes, batch.transactions, batch.events))
+        if self.bad & (offsets | marks | said):
             raise SinkRejected("column id")
         for rows in batch.tables:
             assert [batch.changes["offset"][row] for row in rows.frame["_row"]] == rows.frame["id"].to_list()
             self.mirrored |= set(rows.frame["id"])
         self.changes |= offsets
         self.marks |= marks
+        self.said |= said
         self.letters |= {letter.offset: letter for letter in batch.dead_letters}
 
     def close(self) -> None:
@@ -175,6 +181,15 @@ def test_a_refused_transaction_mark_becomes_a_dead_letter() -> None:
     assert outcome.batch.rows() == 4
 
 
+def test_a_refused_event_becomes_a_dead_letter() -> None:
+    """Events are narrowed down as changes are, and every part of the batch is in the sink once."""
+    sink = Sink(bad=frozenset({1, 4}))
+    outcome = engine(sink).process([chunk([b"e", b"e", b"c", b"m", b"c", b"e", b"bad"])])
+    assert (sink.said, sink.changes, sink.marks, set(sink.letters)) == ({0, 5}, {2}, {3}, {1, 4, 6})
+    assert outcome.batch.events["offset"].to_list() == [0, 5]
+    assert outcome.batch.rows() == outcome.rows == 7
+
+
 def test_a_row_that_an_earlier_sink_holds_is_never_a_dead_letter() -> None:
     """It would have two dispositions: the worker stops unacknowledged and says what to do; its neighbours are held."""
     one, two = Sink("one"), Sink("two", bad=frozenset({1}))
@@ -202,6 +217,17 @@ def test_a_row_that_a_step_refuses_is_a_dead_letter_before_any_sink() -> None:
     assert one.changes == two.changes == {0, 2}
     assert one.letters[1].reason is Reason.PROCESSOR_FAILED and one.letters[1].key == b"key1"
     assert "labels" in outcome.stages_s
+
+
+def test_nothing_in_a_topic_that_applications_write_to_stops_the_worker() -> None:
+    """And nothing in it hides that the other topics are full of it."""
+    said = replace(chunk([b"bad"] * 300), topic="said")
+    sink = Sink()
+    made = engine(sink, flood=Flood(0.5, 100, "said".__eq__))
+    made.process([said])
+    assert len(sink.letters) == 300
+    with pytest.raises(StopWorker, match=r"too many dead letters \(120 of 120"):
+        made.process([replace(chunk([b"c"] * 1000), topic="said"), chunk([b"bad"] * 120)])
 
 
 def test_a_sink_that_refuses_most_rows_stops_the_worker() -> None:
@@ -236,6 +262,11 @@ def test_a_flood_of_dead_letters_stops_before_any_sink() -> None:
     with pytest.raises(StopWorker, match=rf"wrong_frame in {TOPIC}"):
         engine(sink).process([chunk([b"bad"] * 60 + [b"c"] * 50)])
     assert sink.writes == 0
+
+
+def test_an_applications_nonsense_is_no_flood() -> None:
+    """No application can stop the changes by sending what is no event."""
+    assert Reason.NOT_AN_EVENT in DECLARED
 
 
 def test_half_of_a_large_batch_may_be_dead_letters() -> None:

@@ -246,7 +246,7 @@ class Colliding(EntityFrame):
         return super()._hashes(ids) % np.uint64(2)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(ENTITIES, max_size=12), st.lists(st.none() | IDS, min_size=1, max_size=12), st.booleans(), st.booleans())
 def test_the_join_is_a_lookup(entities: list[Entity], ids: list[str | None], hidden: bool, colliding: bool) -> None:
     """Whatever ids and entities there are, also where hashes are equal, as a dictionary would have it."""
@@ -271,7 +271,7 @@ def test_the_join_is_a_lookup(entities: list[Entity], ids: list[str | None], hid
     assert unknown == ({("t", "x"): missing} if missing else {})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.lists(st.tuples(IDS, st.none() | NAMES), max_size=6), max_size=5))
 def test_a_state_follows_from_the_records_in_their_order(batches: list[list[tuple[str, str | None]]]) -> None:
     """Later records of an id replace earlier ones, none deletes; the states before stay as they were."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.codec.schema import parse_avro
@@ -311,7 +311,6 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 rows = st.fixed_dictionaries({name: st.none() | VALUES[name] for name in TYPES})
 
 
-@settings(deadline=None)
 @given(sql=conditions, row=rows, op=st.sampled_from("cudrt"))
 def test_a_compiled_condition_never_raises(sql: str, row: Mapping[str, Any], op: str) -> None:
     """Whatever the condition and the row: it is true, false or unknown; what cannot be compiled is refused before."""

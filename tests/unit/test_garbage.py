@@ -47,7 +47,7 @@ def bent(data: st.DataObject, template: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data(), st.sampled_from([ENVELOPE, MARKER, MESSAGE]))
 def test_json_of_any_types_has_one_disposition(data: st.DataObject, template: dict[str, Any]) -> None:
     """Without a schema any field may be anything: never an error, and good records of the batch go through."""

@@ -14,6 +14,9 @@ RANK = {
     "errors": 0,
     "model": 1,
     "attribution": 1,
+    "events": 1,
+    "journal": 3,
+    "declared": 3,
     "policy": 2,
     "codec": 2,
     "stages": 3,
@@ -39,6 +42,10 @@ RANK = {
     "policy_replay": 7,
     "wiring": 8,
     "wiring_roles": 9,
+    "api": 7,
+    "wiring_api": 8,
+    "embedded": 5,
+    "wiring_embedded": 9,
     "dev": 9,
     "cli": 10,
 }
@@ -47,7 +54,7 @@ RANK = {
 ALLOWED = {("engine", "chronicle.sinks.Sink")}
 """The engine calls sinks through their protocol."""
 
-PURE = ("model", "codec", "policy", "stages")
+PURE = ("model", "events", "codec", "policy", "stages")
 WORLD = frozenset(
     {
         *(

@@ -277,7 +277,7 @@ def core(batches: Sequence[Batch]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: (row["topic"], row["partition"], row["offset"]))
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(GOLDEN), st.lists(st.integers(0, 400), max_size=6))
 def test_the_same_records_in_any_batches_are_the_same_changes(name: str, cuts: list[int]) -> None:
     """Ids, images, positions: nothing depends on where a batch ends, or on what else was in it."""
@@ -290,7 +290,7 @@ def test_the_same_records_in_any_batches_are_the_same_changes(name: str, cuts: l
     assert sum(batch.rows() for batch in parts) == whole.rows()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_garbage_never_takes_a_neighbour_along(data: st.DataObject) -> None:
     """Arbitrary bytes, and good records with bytes flipped or cut, as value or key: each record has one disposition."""

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.policy.check import Finding, Level, findings
@@ -131,7 +131,6 @@ COLUMNS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(COLUMNS, st.integers(0, 3))
 def test_a_proposal_is_a_policy_that_classifies_everything_and_clears_no_secret(columns: list[SeenColumn], keys: int) -> None:
     """Whatever names a database has. A name with a wildcard in it cannot be written: it stays redacted."""

@@ -111,7 +111,7 @@ def test_labels_that_differ_are_counted() -> None:
     assert dict(compared(labelled, OPEN, person(1, "a")).tables["shop.public.people"].labels) == {("identity", "lost"): 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), min_size=3, max_size=60))
 def test_no_sample_holds_a_value_that_a_policy_hides(value: str) -> None:
     """Whichever of the two hides it, three characters of it in a row are nowhere."""

@@ -7,7 +7,7 @@ import pickle
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.errors import ConfigError
@@ -80,7 +80,6 @@ def test_a_mistake_in_a_key_ring_is_named_and_shows_no_secret(text: str, told: s
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
-@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=40), st.sampled_from(["hex", "base64", "raw", "cut"]))
 def test_no_wrong_secret_is_shown(data: bytes, form: str) -> None:
     """However it is written."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import tomlkit
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.policy.file import parse
@@ -53,7 +53,6 @@ def written(blocks: Sequence[Mapping[str, Any]]) -> str:
     return tomlkit.dumps({"tables": list(blocks)}) if blocks else ""
 
 
-@settings(deadline=None)
 @given(BLOCKS, PLACES, COLUMN_LISTS)
 def test_every_column_has_exactly_one_policy(
     blocks: Sequence[Mapping[str, Any]], place: tuple[str, str, str], columns: list[str]
@@ -65,7 +64,6 @@ def test_every_column_has_exactly_one_policy(
     assert policy.ignore <= set(columns)
 
 
-@settings(deadline=None)
 @given(BLOCKS, PLACES, COLUMN_LISTS)
 def test_no_column_is_clear_that_no_rule_clears(
     blocks: Sequence[Mapping[str, Any]], place: tuple[str, str, str], columns: list[str]
@@ -105,7 +103,6 @@ def test_no_column_is_clear_that_no_rule_clears(
             assert name in clearing or not looks_secret(name)
 
 
-@settings(deadline=None)
 @given(BLOCKS, PLACES, COLUMN_LISTS, st.randoms(use_true_random=False))
 def test_the_order_of_unrelated_blocks_means_nothing(
     blocks: list[dict[str, Any]], place: tuple[str, str, str], columns: list[str], chosen: random.Random
@@ -119,7 +116,6 @@ def test_the_order_of_unrelated_blocks_means_nothing(
     assert first.hash == second.hash
 
 
-@settings(deadline=None)
 @given(BLOCKS, PLACES, COLUMN_LISTS, st.randoms(use_true_random=False))
 def test_classes_do_not_depend_on_any_order(
     blocks: list[dict[str, Any]], place: tuple[str, str, str], columns: list[str], chosen: random.Random
@@ -130,7 +126,6 @@ def test_classes_do_not_depend_on_any_order(
     assert first == second
 
 
-@settings(deadline=None)
 @given(BLOCKS)
 def test_comments_and_layout_do_not_change_the_hash(blocks: list[dict[str, Any]]) -> None:
     """Nor does a default that is spelt out, or the order of columns."""

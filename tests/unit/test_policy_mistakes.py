@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.errors import ConfigError
@@ -137,7 +137,6 @@ PLACES = st.sampled_from(
 )
 
 
-@settings(deadline=None)
 @given(PLACES, VALUES)
 def test_no_mistake_shows_a_value(place: str, value: str) -> None:
     """What stands in the wrong place may be a secret. (Names of tables and columns are shown: they are no values.)"""
@@ -153,7 +152,6 @@ def test_no_mistake_shows_a_value(place: str, value: str) -> None:
         assert error.__suppress_context__ or error.__context__ is None
 
 
-@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_text_is_a_policy_or_a_mistake(text: str) -> None:
     """Nothing else is raised."""

@@ -11,7 +11,7 @@ from chronicle.engine import Engine, Flood
 from chronicle.model.chunk import Chunk, SourceSpec
 from chronicle.policy.file import ALL_CLEAR, Policy, parse
 from chronicle.raw_records import Span
-from chronicle.reprocess import Done, clear_until, run
+from chronicle.reprocess import Delivered, Done, clear_until, delivered, run
 from chronicle.sinks.memory import MemorySink
 from chronicle.stages.path import Path
 from chronicle.testing import IDENTITY_KEY, Record, chunks, rules
@@ -96,3 +96,13 @@ def test_a_topic_keeps_clear_text_for_its_retention_or_for_ever() -> None:
     assert clear_until({TOPIC: 60.0}, TOPIC, now) == now + timedelta(minutes=1)
     assert clear_until({}, TOPIC, now) is None
     assert clear_until({TOPIC: 1e18}, TOPIC, now) is None
+
+
+def test_the_routes_that_may_hold_a_tables_changes_are_named_with_the_end_of_their_topics() -> None:
+    """By any operation; a topic without retention by age keeps everything."""
+    text = '[[tables]]\nmatch = "**"\n'
+    for name, match in (("a", "#.delete"), ("b", "shop.public.people.update"), ("c", "shop.public.orders.#")):
+        text += f'[[routes]]\nname = "{name}"\nmatch = ["{match}"]\nto = "topic-{name}"\n'
+    now = datetime(2026, 11, 23, tzinfo=UTC)
+    found = delivered(parse(text).routes, ("shop", "public", "people"), {"topic-a": 3600.0, "topic-c": 1.0}, now)
+    assert found == (Delivered("a", "topic-a", now + timedelta(hours=1)), Delivered("b", "topic-b", None))

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chronicle.errors import ConfigError
@@ -150,7 +150,6 @@ PIECES = st.sampled_from(
 HOSTILE = st.lists(PIECES | st.text(CHARACTERS, max_size=3), max_size=14).map("".join)
 
 
-@settings(deadline=None)
 @given(HOSTILE)
 @example("1.2.3.4::5")
 @example('"bob@example.org"@example.org')
@@ -174,7 +173,6 @@ _documents = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(_documents, st.booleans())
 def test_scanned_json_is_json_of_the_same_shape(document: Any, escaped: bool) -> None:
     """Keys, order and types of what was not hit are the same; a second scan finds nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle import setup
@@ -29,7 +29,6 @@ def test_the_limits_are_those_of_the_topics() -> None:
     assert FIXED_BYTES < validate.MARGIN_BYTES / 10
 
 
-@settings(deadline=None)
 @given(WORDS, WORDS, WORDS, st.lists(WORDS, max_size=5), st.integers(1, 50))
 def test_no_changes_record_is_larger_than_its_bound(
     value: str, table: str, transaction: str, names: list[str], by: int

@@ -13,9 +13,10 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from chronicle.codec import times
 from chronicle.codec.columns import DECIMAL, VARIABLE_SCALE_DECIMAL, Column, struct_column
 from chronicle.errors import ConfigError
 from chronicle.policy.rules import CLEAR, Class, Treatment
@@ -351,7 +352,6 @@ def test_decimals_at_the_end_of_what_a_frame_holds_do_not_fail() -> None:
     assert images(tiny, to("bucket:5"), Decimal("0.5"), Decimal("-0.5"), None) == ["0." + "0" * 38, "[FILTERED]", None]
 
 
-@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(2, 10**18 - 1))
 def test_a_bucket_s_lower_bound_is_below_and_near(number: int, size: int) -> None:
     """Whole numbers: as Python rounds them down, except where 64 bits end."""
@@ -359,7 +359,6 @@ def test_a_bucket_s_lower_bound_is_below_and_near(number: int, size: int) -> Non
     assert bound == max(number // size * size, -(2**63))
 
 
-@settings(deadline=None)
 @given(st.datetimes(dt.datetime(1700, 1, 1), dt.datetime(2200, 1, 1)), st.sampled_from(["hour", "day", "month", "year"]))
 def test_an_instant_is_rounded_down_as_the_calendar_does(moment: dt.datetime, step: str) -> None:
     """Of each unit and form; and two instants of the same step are told apart no more."""
@@ -406,6 +405,27 @@ def test_a_mask_of_several_values_or_of_few_keeps_no_tail(column: Column, value:
     assert images(column, MASK, value) == [STARS + expected]
 
 
+@pytest.mark.parametrize("column", [ZONED, ISO])
+def test_a_coarse_instant_is_computed_once_however_often_it_is_named(column: Column, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polars shares no work within a `select`: without care one instant was brought into its form dozens of times."""
+    calls: list[int] = []
+    form = times._zoned_texts
+
+    def counted(texts: pl.Series) -> pl.Series:
+        calls.extend([len(texts)] if len(texts) else [])
+        return form(texts)
+
+    monkeypatch.setattr(times, "_zoned_texts", counted)
+    found = treated(column, Treatment(Class.GENERALIZE, to="month"), KEYS)
+    assert found is not None and found.text is not None and found.value is not None and found.fits is not None
+    frame = pl.Series("v", ["2024-02-29T18:29:59.123456Z", None, "infinity", "2024-02-29T18:29:59.5Z"]).to_frame()
+    made = frame.select(found.text(pl.col("v")).alias("text"), found.value(pl.col("v")).alias("value"))
+    assert made["text"].to_list()[1] is None
+    assert made["value"].to_list()[0] == dt.datetime(2024, 2, 1, tzinfo=UTC)
+    assert made["value"].to_list()[0] == made["value"].to_list()[3]
+    assert len(calls) <= 4
+
+
 def test_a_mask_of_a_boolean_or_enum_tells_nothing() -> None:
     """Their last letters would tell the value."""
     for column, values in (
@@ -419,7 +439,6 @@ def _reference(key: bytes, text: str) -> str:
     return "t1." + base64.urlsafe_b64encode(hmac.digest(key, text.encode(), hashlib.sha256)).decode()[:22]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)), st.binary(min_size=1, max_size=100)
 )
@@ -501,7 +520,6 @@ SECRETS = st.text(CHARACTERS, min_size=9, max_size=40)
 PROTECTING = [MASK, TOKEN, REDACT, ENCRYPT, to("domain"), to("net:24/48"), to("net:13"), to("prefix:3")]
 
 
-@settings(deadline=None)
 @given(st.lists(SECRETS | st.emails() | st.ip_addresses().map(str) | st.none(), min_size=1, max_size=6))
 def test_no_output_holds_a_protected_text(texts: list[str | None]) -> None:
     """Of hostile texts, addresses and nulls: no image and no mirror value contains the input it stands for."""
@@ -515,7 +533,6 @@ def test_no_output_holds_a_protected_text(texts: list[str | None]) -> None:
             assert text is None or text == "[FILTERED]" or network or text not in one
 
 
-@settings(deadline=None)
 @given(SECRETS, SECRETS, st.text(CHARACTERS, min_size=4, max_size=4))
 def test_two_values_that_share_what_is_kept_look_the_same(first: str, second: str, kept: str) -> None:
     """The stronger law: nothing but the declared part reaches the output."""
@@ -527,7 +544,6 @@ def test_two_values_that_share_what_is_kept_look_the_same(first: str, second: st
     assert len(set(images(PLAIN, TOKEN, first, second))) == 2
 
 
-@settings(deadline=None)
 @given(st.integers(10**9, 10**15), st.floats(allow_nan=True, allow_infinity=True), st.decimals(-(10**7), 10**7, places=2))
 def test_numbers_are_protected(whole: int, real: float, price: Decimal) -> None:
     """Masked, as tokens, redacted, to be encrypted: their canonical text is not in the output; buckets share one output."""

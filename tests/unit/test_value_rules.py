@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.errors import ConfigError
@@ -164,7 +164,6 @@ ALL = [
 ]
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("cudr"), rows), min_size=1, max_size=4))
 def test_a_row_has_one_verdict_whatever_stands_beside_it(given: list[tuple[str, Mapping[str, Any]]]) -> None:
     """A redelivery in another batch must not be judged otherwise; and no row makes a rule raise."""

@@ -84,9 +84,12 @@ def test_topics_are_wanted_by_prefix_and_dot() -> None:
     """A source's name that begins like another's, the connector's own topics and Chronicle's are not taken."""
     names = [
         "shop.public.t", "shop.transaction", "shop.public.signal", "shop", "shopping.public.t", "chronicle.retry",
-        "chronicle.audit", "chronicle.signals.shop", "__debezium-heartbeat.shop",
+        "chronicle.audit", "chronicle.signals.shop", "__debezium-heartbeat.shop", "chronicle.events", "chronicle.events.web",
+        "chronicle.eventsource",
     ]  # fmt: skip
-    assert wanted(names, ["shop"], "chronicle.retry") == (
+    assert wanted(names, ["shop"], "chronicle.retry", "chronicle.events") == (
+        "chronicle.events",
+        "chronicle.events.web",
         "chronicle.retry",
         "shop.public.signal",
         "shop.public.t",

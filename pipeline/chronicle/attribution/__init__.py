@@ -43,8 +43,11 @@ from chronicle.attribution.context import (
     CONTEXT_BYTES_MAX,
     Actor,
     AttributionError,
+    Audit,
     ContextRefused,
     context_table_ddl,
+    with_snapshots,
+    without_audit,
 )
 from chronicle.attribution.watching import Block
 
@@ -57,9 +60,12 @@ __all__ = [
     "CONTEXT_BYTES_MAX",
     "Actor",
     "AttributionError",
+    "Audit",
     "ContextRefused",
     "attribute",
     "context_table_ddl",
+    "with_snapshots",
+    "without_audit",
 ]
 
 
@@ -73,6 +79,8 @@ class attribute:  # noqa: N801  # a context manager, named as it reads
         comment: MySQL, MariaDB: say it in comments, in no table. None: as the block around it; else no.
         table: MySQL, MariaDB: the context table; None: as the block around it; else `chronicle_context`.
         selects_write: queries call functions that write, so they count as writes. None: as the block around it; else no.
+        audit: what the transactions ask of the trail: `without_audit("price import")` or `with_snapshots()`. It holds for
+            the whole transaction, of which the last context counts; the policy must allow it.
         tags: further fields by name, for names that are no Python identifiers or are taken; JSON's types, and those above.
         more_tags: further fields.
 
@@ -97,11 +105,12 @@ class attribute:  # noqa: N801  # a context manager, named as it reads
         comment: bool | None = None,
         table: str | None = None,
         selects_write: bool | None = None,
+        audit: Audit | None = None,
         tags: Mapping[str, object] | None = None,
         **more_tags: object,
     ) -> None:
         named = {"reason": reason, "request_id": request_id, "ip": ip, "session": session, "tenant": tenant}
-        said = _context.fields(actor=actor, named=named, tags={**(tags or {}), **more_tags})
+        said = _context.fields(actor=actor, named=named, tags={**(tags or {}), **more_tags}, audit=audit)
         _context.written(said, comment=bool(comment))
         self._connection = connection
         self._block = Block(said, comment, table, selects_write)

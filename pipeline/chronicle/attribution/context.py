@@ -21,7 +21,11 @@ _COMMENT_MARK = "chronicle: "
 COMMENT_BYTES_MAX = 8_192 - len(_COMMENT_MARK)
 """The longest context in a comment, as JSON in ASCII; the connector drops a longer comment whole (`AttributionComments`)."""
 TAG_DEPTH_MAX = 5
+REASON_LENGTH_MAX = 200
+"""Characters of the name of an operation that is left out."""
 CONTEXT_TABLE = "chronicle_context"
+AUDIT_TAG = "chronicle.audit"
+"""The tag that says what a transaction asks of the trail."""
 _TABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}(\.[A-Za-z_][A-Za-z0-9_]{0,63})?")
 _WHOLE = range(-(2**63), 2**64)
 """Whole numbers that every JSON reader on the way keeps exact."""
@@ -44,13 +48,47 @@ class Actor:
     name: str | None = None
 
 
-def fields(*, actor: object = None, named: Mapping[str, object], tags: Mapping[str, object] | None = None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What a transaction asks of the trail: `without_audit(…)` or `with_snapshots()`."""
+
+    without: str | None = None
+    snapshots: bool = False
+
+
+def without_audit(reason: str) -> Audit:
+    """This transaction is a bulk operation of that name, whose changes are only to be counted: they leave lines without
+    images, and one summary of the transaction stands on the trail. The policy must allow the reason
+    (`[context] allow_without_audit`); else it is all recorded as ever, and that is counted.
+
+    Raises:
+        ContextRefused: no reason is given, or it is none that a context can hold.
+    """
+    if not isinstance(reason, str) or not reason.strip() or len(reason) > REASON_LENGTH_MAX:
+        raise ContextRefused(f"name the operation: without_audit takes a text of at most {REASON_LENGTH_MAX} characters")
+    return Audit(without=_whole_characters("the reason", reason))
+
+
+def with_snapshots() -> Audit:
+    """This transaction's changes keep their images whole where the policy says `images = "changed"`. The policy must allow
+    it (`[context] allow_snapshots`)."""
+    return Audit(snapshots=True)
+
+
+def fields(
+    *,
+    actor: object = None,
+    named: Mapping[str, object],
+    tags: Mapping[str, object] | None = None,
+    audit: Audit | None = None,
+) -> dict[str, Any]:
     """A context's fields as plain JSON values, None left out.
 
     Args:
         actor: an `Actor`, or its id alone.
         named: `request_id`, `reason`, `ip`, `session`, `tenant`.
         tags: anything else, by name.
+        audit: what is asked of the trail; said in a tag of that name.
 
     Raises:
         ContextRefused: a value is none that a context can hold. The value itself is never in the message.
@@ -68,6 +106,9 @@ def fields(*, actor: object = None, named: Mapping[str, object], tags: Mapping[s
             said[name] = _text(name, value)
     if tags:
         said["tags"] = _plain("tags", dict(tags), 0)
+    if audit is not None:
+        asked: dict[str, Any] = {"snapshots": True} if audit.snapshots else {"without": audit.without}
+        said.setdefault("tags", {})[AUDIT_TAG] = asked
     return said
 
 

@@ -54,22 +54,46 @@ class Watches:
         return None if found is None else found[0]
 
 
+class _Cover:
+    """A method in front of another; once it is lifted, only a way to that one."""
+
+    __slots__ = ("below", "earlier", "instead", "lifted")
+
+    def __init__(self, instead: Callable[..., Any], below: Callable[..., Any], earlier: Any) -> None:
+        self.instead, self.below, self.earlier = instead, below, earlier
+        self.lifted = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return (self.below if self.lifted else self.instead)(*args, **kwargs)
+
+
 def cover(target: Any, name: str, instead: Callable[..., Any], undo: ExitStack) -> None:
-    """Give this one object another method, until `undo`."""
+    """Give this one object another method, until `undo`. Covers of one method may be undone in any order."""
     earlier = target.__dict__.get(name)  # somebody else's cover
-    setattr(target, name, instead)
-    if earlier is None:
-        undo.callback(delattr, target, name)
-    else:
-        undo.callback(setattr, target, name, earlier)
+    covering = _Cover(instead, getattr(target, name), earlier)
+    setattr(target, name, covering)
+
+    def lift() -> None:
+        covering.lifted = True
+        top = target.__dict__.get(name)
+        while isinstance(top, _Cover) and top.lifted:
+            top = top.earlier
+            if top is None:
+                delattr(target, name)
+            else:
+                setattr(target, name, top)
+
+    undo.callback(lift)
 
 
 def note(target: Any, names: tuple[str, ...], watch: Watch, undo: ExitStack) -> None:
-    """Let the watch forget around these methods, which begin or end transactions."""
+    """Let the watch forget around these methods, which begin or end transactions; after a commit only, because what others
+    write directly before it (the journal's outbox) is of the transaction that has been told."""
 
-    def noted(method: Callable[..., Any]) -> Callable[..., Any]:
+    def noted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            watch.forget()
+            if name != "commit":
+                watch.forget()
             try:
                 return method(*args, **kwargs)
             finally:
@@ -78,4 +102,4 @@ def note(target: Any, names: tuple[str, ...], watch: Watch, undo: ExitStack) -> 
         return call
 
     for name in names:
-        cover(target, name, noted(getattr(target, name)), undo)
+        cover(target, name, noted(name, getattr(target, name)), undo)

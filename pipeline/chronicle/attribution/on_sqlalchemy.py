@@ -21,7 +21,9 @@ from chronicle.attribution.statements import Dialect
 from chronicle.attribution.watching import Block, Step, Voice, Watch, commented
 
 _DIALECTS: dict[str, Dialect] = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
-_BOUNDARIES = ("begin", "commit", "rollback", "begin_twophase", "prepare_twophase", "commit_twophase", "rollback_twophase")
+_BOUNDARIES = ("begin", "rollback", "begin_twophase", "prepare_twophase", "commit_twophase", "rollback_twophase")
+"""Not `commit`, which is heard before it happens: what others write then (the journal's outbox) is of the transaction that has
+been told. The next one begins."""
 
 
 def enter(target: Any, block: Block) -> Leave:
@@ -80,7 +82,7 @@ def _attach(connection: Connection, watch: Watch, undo: ExitStack) -> None:
     ) -> tuple[str, Any]:
         if watch.speaking:
             return statement, parameters
-        autocommit = _autocommit(running)
+        autocommit = autocommits(running)
         if autocommit:
             watch.forget()
         step = execution.chronicle_step = watch.before(statement)
@@ -137,7 +139,7 @@ def _say(connection: Connection, watch: Watch, voice: Voice) -> None:
     watch.heard()
 
 
-def _autocommit(connection: Connection) -> bool:
+def autocommits(connection: Connection) -> bool:
     """Whether each statement is a transaction of its own; what the driver says counts, not what was asked of it."""
     driver: Any = connection.connection.dbapi_connection
     try:

@@ -85,6 +85,8 @@ class Watch:
             )
         if self.dialect == "postgres" and (block.comment or block.table):
             raise AttributionError("leave out `comment` and `table` on Postgres: a message in its log says it, without either")
+        if block.comment and context.AUDIT_TAG in block.fields.get("tags", {}):
+            raise AttributionError("say `audit` without `comment`: a comment is about a statement, this about a transaction")
         if block.table is not None:
             context.quoted_table(block.table)
         text = context.written(block.fields, comment=bool(block.comment))

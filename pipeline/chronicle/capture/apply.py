@@ -148,8 +148,8 @@ def _update(
     """
     _refuse_invalid(source, deployment, wanted)
     _stop(source.name, deployment.connect, report=report, deadline_s=deadline_s)
-    # The context table is no table of the trail: its rows say something about transactions that are over.
-    added = tuple(table for table in todo.tables_added if table != source.context_table)
+    # Neither is a table of the trail: what their rows say, they say about transactions that are over, or have said.
+    added = tuple(table for table in todo.tables_added if table not in source.routed)
     since = 0
     if added:
         since = snapshots.end(deployment.kafka, source)

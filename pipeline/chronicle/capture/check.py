@@ -7,6 +7,7 @@ from pathlib import Path
 
 from chronicle.capture.apply import Deployment
 from chronicle.capture.check_binlog import check_binlog
+from chronicle.capture.check_outbox import check_outbox
 from chronicle.capture.check_postgres import check_postgres
 from chronicle.capture.connect import ConnectClient
 from chronicle.capture.database import Unreachable, connect
@@ -56,6 +57,7 @@ def check(source: Source, deployment: Deployment) -> list[Finding]:
                 check_postgres(source, database, findings)
             else:
                 check_binlog(source, database, findings)
+            check_outbox(source, database, findings)
     except Unreachable as error:
         findings.note("the database was not checked", str(error))
     except ChronicleError as error:

@@ -42,7 +42,7 @@ def check_postgres(source: Source, database: Queries, findings: Findings) -> Non
     names = [*source.captured, source.signal_table]
     tables = {row["name"]: row for row in database.rows(TABLES, names)}
     for name in source.captured:
-        _table(name, tables.get(name), findings, only_inserted=name == source.context_table)
+        _table(name, tables.get(name), findings, only_inserted=name in source.routed)
         if name in source.tables:
             _identity(name, tables.get(name), findings, said_full=name in source.full_identity)
         if name in source.tables and name in tables:

@@ -25,6 +25,8 @@ class RenderEnvironment:
     registry_url: str
     """The registry's Confluent API."""
     replication_factor: int = 1
+    events_topic: str = "chronicle.events"
+    """Where events of the outbox table go."""
     kafka_security: Mapping[str, str] = field(default_factory=dict)
     """Java client options, for the clients that Debezium opens itself (signals, schema history)."""
     registry_username: str | None = None
@@ -43,6 +45,7 @@ def environment_of(kafka: Kafka, registry: Registry) -> RenderEnvironment:
         bootstrap_servers=kafka.bootstrap_servers,
         registry_url=registry.url,
         replication_factor=kafka.replication_factor,
+        events_topic=kafka.events_topic,
         kafka_security=_kafka_security(kafka),
         registry_username=registry.username,
         registry_ca_location=str(registry.ca_location) if registry.ca_location else None,
@@ -90,6 +93,8 @@ def _values(source: Source, environment: RenderEnvironment) -> dict[str, str]:
         "database.name": source.database.name,
         "database.user": source.database.user,
         "database.password": source.database.password,
+        "events_topic": environment.events_topic,
+        "events_topic_pattern": escaped(environment.events_topic),
         "bootstrap_servers": environment.bootstrap_servers,
         "registry_url": environment.registry_url,
         "apicurio_url": environment.apicurio_url,

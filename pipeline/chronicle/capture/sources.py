@@ -14,6 +14,8 @@ from typing import Any
 from chronicle.capture.templates import Template, load_template, text
 from chronicle.errors import ConfigError
 
+RESERVED = ("chronicle", "events")
+"""Chronicle's own topics begin with the one; the other means what applications say (`chronicle worker --sources events`)."""
 NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 """Also part of a replication slot's name, which allows no more than this."""
 TABLE = re.compile(r"[^.,\s][^.,]*\.[^.,]*[^.,\s]")
@@ -21,11 +23,12 @@ REFERENCE = re.compile(r"\$\{(?P<provider>[A-Za-z0-9_-]+):(?P<name>[^}]+)\}")
 """How Connect's configuration providers are addressed: `${env:NAME}`, `${file:path:key}`, …"""
 SECRET = re.compile(r"password|passwd|secret|token|credential|\bkey\b|private|user\.info|jaas", re.IGNORECASE)
 KEYS = {
-    "template", "format", "epoch", "tables", "context_table", "signal_table", "unavailable_value_placeholder",
-    "full_identity", "keyless", "attribution_comments", "server_id", "database", "options",
+    "template", "format", "epoch", "tables", "context_table", "outbox_table", "signal_table",
+    "unavailable_value_placeholder", "full_identity", "keyless", "attribution_comments", "server_id", "database", "options",
 }  # fmt: skip
 DATABASE_KEYS = ("host", "port", "name", "user", "password")
 CONTEXT_TABLE = "chronicle_context"
+OUTBOX_TABLE = "chronicle_outbox"
 SIGNAL_TABLE = "chronicle_signal"
 
 
@@ -54,6 +57,8 @@ class Source:
     signal_table: str
     database: Database
     context_table: str | None = None
+    outbox_table: str | None = None
+    """Where applications write events in their own transactions (`chronicle outbox ddl`)."""
     epoch: int = 0
     unavailable_value_placeholder: str | None = None
     """PostgreSQL only: what stands for a large value that the database did not send. None elsewhere."""
@@ -70,8 +75,14 @@ class Source:
 
     @property
     def captured(self) -> tuple[str, ...]:
-        """Everything that Debezium reads: the tables, and the context table."""
-        return (*self.tables, self.context_table) if self.context_table else self.tables
+        """Everything that Debezium reads: the tables, the context table and the outbox table."""
+        return (*self.tables, *self.routed)
+
+    @property
+    def routed(self) -> tuple[str, ...]:
+        """The context table and the outbox table, as far as there are: rows of theirs are no changes of the trail, and go
+        to other topics."""
+        return tuple(table for table in (self.context_table, self.outbox_table) if table is not None)
 
     @property
     def transaction_topic(self) -> str:
@@ -107,7 +118,7 @@ class Source:
 
     @property
     def topics(self) -> dict[str, str]:
-        """Topic of each captured table (not of the context table, which is routed to the transaction topic) → table."""
+        """Topic of each captured table (not of those that are `routed`) → table."""
         return {self.topic(table): table for table in self.tables}
 
     @property
@@ -143,9 +154,10 @@ def load_source(path: Path) -> Source:
     unknown = set(content) - KEYS
     if unknown:
         raise ConfigError(f"correct {path}: unknown key {', '.join(sorted(unknown))}; known: {', '.join(sorted(KEYS))}")
-    if not NAME.fullmatch(path.stem) or path.stem == "chronicle":
+    if not NAME.fullmatch(path.stem) or path.stem in RESERVED:
         raise ConfigError(
-            f"rename {path}: a source is named with small letters, digits and _ (at most 48, a letter first), not `chronicle`"
+            f"rename {path}: a source is named with small letters, digits and _ (at most 48, a letter first), "
+            f"not {' or '.join(RESERVED)}"
         )
     if not isinstance(content.get("template"), str):
         raise ConfigError(f'add `template = "postgres"` (or mysql, mariadb) to {path}')
@@ -171,9 +183,12 @@ class _Reader:
         context_table = self.content.get("context_table")
         if context_table is not None:
             context_table = self.table("context_table", context_table, database, CONTEXT_TABLE)
+        outbox_table = self.content.get("outbox_table")
+        if outbox_table is not None:
+            outbox_table = self.table("outbox_table", outbox_table, database, OUTBOX_TABLE)
         signal_table = self.content.get("signal_table", f"{name_space}.{SIGNAL_TABLE}")
         tables = self.tables(database)
-        clash = {context_table, signal_table} & set(tables)
+        clash = {context_table, outbox_table, signal_table} & set(tables)
         if clash:
             raise self.fail(f"take {', '.join(sorted(map(str, clash)))} out of `tables`: it is named by its own key")
         return Source(
@@ -185,6 +200,7 @@ class _Reader:
             signal_table=self.table("signal_table", signal_table, database, None),
             database=database,
             context_table=context_table,
+            outbox_table=outbox_table,
             epoch=self.integer("epoch", 0, 0, 255),
             unavailable_value_placeholder=self.placeholder(),
             full_identity=self.full_identity(tables),
@@ -309,4 +325,4 @@ class _Reader:
 
 def is_secret(option: str) -> bool:
     """Whether an option's name says that its value is a secret (`key.converter` and its like are not)."""
-    return bool(SECRET.search(option.removeprefix("key.").removeprefix("message.key")))
+    return bool(SECRET.search(option.removeprefix("key.").removeprefix("message.key").removesuffix(".field.event.key")))

@@ -15,9 +15,13 @@ GROUPS: dict[str, tuple[str, str]] = {
     "dev": ("dev", "The local stack: up, down, status, logs, reset, demo."),
     "setup": ("setup", "Make topics, tables, subjects and the identity key. May be repeated."),
     "connectors": ("connectors", "Sources as files: check, plan and apply their Debezium connectors."),
+    "run": ("run", "The HTTP service with its worker, or all of Chronicle in one process (--embedded)."),
     "worker": ("worker", "Process changes: from Kafka to ClickHouse and the audit topic."),
+    "api": ("api", "The HTTP service: take events, answer questions about the trail."),
+    "keys": ("keys", "Keys of the HTTP service: create, list, revoke."),
     "history": ("history", "What happened to one row, from what to what."),
     "changes": ("changes", "Find changes by table, operation, column, transaction, time."),
+    "events": ("events", "Application events: post one, watch them come in, flood."),
     "sql": ("sql", "Ask ClickHouse anything, read-only."),
     "schemas": ("schemas", "Contracts of captured tables: pull, check, diff, history."),
     "attribution": ("attribution", "Who did it: how much of the trail says so."),
@@ -26,6 +30,7 @@ GROUPS: dict[str, tuple[str, str]] = {
     "reprocess": ("reprocess", "Recorded changes of a table again, under the policy in force now."),
     "entities": ("entities", "Reference data joined to changes: put, get, list, delete, load."),
     "routes": ("routes", "Topics that the policy feeds besides the audit topic: show and test them."),
+    "outbox": ("outbox", "The table for events within an application's own transactions: its DDL."),
     "dead-letters": ("dead_letters", "Records that could not be processed: list, show, replay."),
 }
 """Command → (module in this package, one line of help). A module exports `app`, or a function of the command's name."""

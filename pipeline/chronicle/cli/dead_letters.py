@@ -20,6 +20,8 @@ from chronicle.cli.terminal import command, err, interruptible, out, print_json
 from chronicle.errors import ChronicleError, ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from chronicle.config import Kafka
     from chronicle.dead_letters import Reader
 
@@ -91,6 +93,7 @@ def show(
             help="Also the original key, value and headers: clear text, so that you looked is recorded on the audit topic.",
         ),
     ] = False,
+    role: Annotated[str | None, typer.Option(help="With --raw: one of this role's workers.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output; bytes in base64.")] = False,
 ) -> None:
     """Show one dead letter, the newest when none is named: where it is, why it failed, and on request what is in it."""
@@ -113,7 +116,7 @@ def show(
     told: dict[str, Any] = found[-1].as_json() if found else {"topic": topic, "partition": partition, "offset": offset}
     told["reasons"] = [letter.reason for letter in found]
     if raw:
-        told["raw"] = _raw(topic, partition, offset)
+        told["raw"] = _raw(_places(role), topic, partition, offset)
     if as_json:
         print_json(told)
         return
@@ -194,15 +197,14 @@ def _known(reason: str | None) -> str | None:
     return reason
 
 
-def _raw(topic: str, partition: int, offset: int) -> dict[str, Any]:
+def _raw(places: Sequence[Kafka], topic: str, partition: int, offset: int) -> dict[str, Any]:
     """The original bytes; that someone looked is on the audit topic, and in the log, before they are shown."""
     from base64 import b64encode
 
-    from chronicle import config, dead_letters
+    from chronicle import dead_letters
 
-    kafka = config.load().kafka
     reader = _reader()
-    letter = interruptible(lambda: dead_letters.read_raw(kafka, topic, partition, offset, reader))
+    letter = interruptible(lambda: dead_letters.read_raw(places, topic, partition, offset, reader))
     _log_look(topic, partition, offset, reader)
 
     def text(data: bytes | None) -> str | None:

@@ -1,4 +1,4 @@
-"""`chronicle decrypt`: one change with its encrypted columns in clear, for those who hold the key ring."""
+"""`chronicle decrypt`: one change or event with what is encrypted in it in clear, for those who hold the key ring."""
 
 from __future__ import annotations
 
@@ -17,28 +17,32 @@ from chronicle.cli.terminal import command, err, print_json
 from chronicle.errors import ConfigError
 
 if TYPE_CHECKING:
-    from chronicle.trail.decrypt import OpenedChange, Stored
+    from chronicle.trail.decrypt import OpenedChange, OpenedImage, Stored, StoredEvent
 
 EPILOG = "Example: chronicle decrypt 5f0c9a52-6f0e-4a4b-9d4a-0c8f5d0c2b7e --column iban"
 
 
 @command
 def decrypt(
-    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="The change, as `chronicle changes --json` names it.")],
+    event_id: Annotated[
+        str, typer.Argument(metavar="EVENT_ID", help="The change, as `chronicle changes --json` names it; or an event.")
+    ],
     *,
-    column: Annotated[str | None, typer.Option(help="Open only this column.")] = None,
+    column: Annotated[str | None, typer.Option(help="Open only this column, or field of the payload.")] = None,
+    source: Annotated[str | None, typer.Option(help="An event of this application: ids are theirs.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", help="An event of this type.")] = None,
     key_ring: Annotated[
         Path | None, typer.Option("--key-ring", help="The key ring; default: key_ring_file of the settings.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Print a change before and after, encrypted columns opened.
+    """Print a change before and after, encrypted columns opened; or the payload of an event.
 
     A value that was changed or moved, or whose key is not in the key ring, is left as it is stored and named on standard
     error; the exit code is 1 then.
     """
     from chronicle.policy_files import read_key_ring
-    from chronicle.trail.decrypt import opened_change, stored
+    from chronicle.trail.decrypt import opened_change, opened_event, stored, stored_event
 
     try:
         id = UUID(event_id)
@@ -47,13 +51,36 @@ def decrypt(
     settings = config.load()
     ring = read_key_ring(settings, key_ring)
     with open_trail(settings) as trail:
-        change = stored(trail.client, trail.database, id)
-    found = opened_change(change, ring, column)
-    _print(change, found, as_json=as_json)
-    for place, why in found.failed.items():
+        change = stored(trail.client, trail.database, id) if source is None and type_ is None else None
+        event = stored_event(trail.client, trail.database, id, source=source, type_=type_) if change is None else None
+    if change is not None:
+        both = opened_change(change, ring, column)
+        _print(change, both, as_json=as_json)
+        failed = both.failed
+    else:
+        assert event is not None  # noqa: S101  # one of the two is there
+        payload = opened_event(event, ring, column)
+        _print_event(event, payload, as_json=as_json)
+        failed = {f"payload.{name}": why for name, why in payload.failed.items()}
+    for place, why in failed.items():
         err.print(Text(f"{place}: {why}"), soft_wrap=True)
-    if found.failed:
+    if failed:
         raise typer.Exit(1)
+
+
+def _print_event(event: StoredEvent, found: OpenedImage, *, as_json: bool) -> None:
+    payload = found.row or {}
+    if as_json:
+        names = {"event_id": str(event.event_id), "source": event.source, "type": event.type}
+        print_json({**names, "payload": payload, "opened": list(found.columns), "failed": found.failed})
+        return
+    err.print(Text(f"{event.type} of {event.source}"))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("field", "value"):
+        table.add_column(title, overflow="fold")
+    for name, value in payload.items():
+        table.add_row(Text(name), Text(shown.value(value), "bold" if name in found.columns else ""))
+    shown.print_table(table)
 
 
 def _print(change: Stored, found: OpenedChange, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -18,7 +19,7 @@ from chronicle.cli import shown
 from chronicle.cli.terminal import command, err, out, print_json
 
 if TYPE_CHECKING:
-    from chronicle.dev.demo import Proof
+    from chronicle.dev.demo_result import Proof
 
 RUNGS = ("message", "table", "comment", "row", "pending", "none")
 """As `trail.attribution.RUNGS`, which is not imported for `--help`."""
@@ -31,7 +32,7 @@ TRY_NEXT = (
     'uv run chronicle sql "SELECT tier, count() FROM mirror.shop__public__customers__current GROUP BY tier"',
     "uv run chronicle connectors status",
     "uv run chronicle dead-letters list",
-    "uv run chronicle dev down",
+    "uv run chronicle events tail -n 5 --no-follow --type 'security.**' --outcome failure",
 )
 
 
@@ -39,7 +40,7 @@ TRY_NEXT = (
 def demo(
     *,
     directory: Annotated[Path, typer.Option("--dir", help="State directory; one stack each.")] = Path(".chronicle"),
-    port_base: Annotated[int | None, typer.Option("--port-base", help="First of nine ports; remembered there.")] = None,
+    port_base: Annotated[int | None, typer.Option("--port-base", help="First of ten ports; remembered there.")] = None,
     seconds: Annotated[float, typer.Option(min=1, max=3_600, help="How long the applications write.")] = 30.0,
     rate: Annotated[float, typer.Option(min=1, max=500, help="Transactions per second and database.")] = 40.0,
     seed: Annotated[int, typer.Option(help="Of the traffic.")] = 7,
@@ -47,7 +48,8 @@ def demo(
 ) -> None:
     """Run the whole pipeline on a shop (Postgres) and a recruiting system (MariaDB), and prove that nothing is missing.
 
-    Everything is left running. Exit code 1 when source, mirror and audit topic differ in anything.
+    Everything is left running. Exit code 1 when source, mirror and audit topic differ in anything, or published events from
+    what audit topic and trail have of them.
     """
     from chronicle import config
     from chronicle.dev import demo as steps
@@ -66,8 +68,9 @@ def demo(
         print_json(proof.as_json())
     else:
         _show(proof)
+        _show_request(proof)
         _show_history()
-        _show_end(proof, directory)
+        _show_end(proof, directory, f"http://{settings.api.host}:{settings.api.port}")
     if proof.problems:
         for problem in proof.problems:
             err.print(Text(f"differs: {problem}", "bold red"))
@@ -140,6 +143,7 @@ def _show(proof: Proof) -> None:
     for stage, count, quality, days in proof.funnel:
         table.add_row(stage, f"{count:,}", *("" if one is None else f"{one:,.1f}" for one in (quality, days)))
     shown.print_table(table)
+    _show_events(proof)
     said = [f"{count:,} {name}" for name, count in proof.labels.items()]
     left = [f"{count:,} {rule}" for rule, count in proof.stubs.items()]
     out.print(Text(f"labels: {', '.join(said) or 'none'}; left out by the policy: {', '.join(left) or 'nothing'}", "dim"))
@@ -158,8 +162,43 @@ def _show(proof: Proof) -> None:
         table.add_column(title)
     for letter in proof.dead_letters:
         planted = "planted on purpose" if letter.coordinates == proof.planted else ""
+        planted = "sent back, on the trail" if letter.change_since else planted
         place = (shown.instant(letter.failed_at), letter.topic, str(letter.partition), str(letter.offset))
         table.add_row(*place, Text(letter.reason, "red"), Text(letter.detail), planted)
+    shown.print_table(table)
+    out.print(Text(proof.contract.told, "dim"), soft_wrap=True)
+
+
+def _show_events(proof: Proof) -> None:
+    table = Table(title="Events: published = audit topic = trail, by digest of ids, types and requests", title_justify="left")
+    for title in ("application", "sent", "in transactions", "rolled back", "published", "audit topic", "trail", ""):
+        table.add_column(title, justify="right" if title in ("sent", "in transactions", "rolled back") else "left")
+    for one in proof.events:
+        verdict = Text("equal", "green") if one.equal else Text("DIFFERENT", "bold red")
+        counts = (f"{count:,}" for count in (one.sent, one.written, one.rolled_back))
+        table.add_row(one.source, *counts, one.published.digest, one.audit.digest, one.trail.digest, verdict)
+    shown.print_table(table)
+
+
+def _show_request(proof: Proof) -> None:
+    """Changes and events side by side, as `audit_trail` has them."""
+    table = Table(title="One request in the trail (its changes at the time of their commit)", title_justify="left")
+    for title in ("time (UTC)", "event or change", "of what", "by", "known by", "outcome", "says"):
+        table.add_column(title)
+    for entry in proof.request:
+        event = entry["kind"] == "event"
+        key = entry["resource_id"] or ""
+        if key and not event:
+            key = "/".join(str(part) for part in json.loads(key).values())
+        table.add_row(
+            shown.instant(entry["time"]).partition(" ")[2],
+            Text(entry["type"], "bold") if event else shown.operation(entry["action"]),
+            Text(shown.words(f"{entry['resource_type'] or ''} {key}".strip())),
+            Text(shown.words(entry["actor_id"] or "")),
+            entry["attribution"],
+            entry["outcome"] or "",
+            Text(shown.words(entry["payload"] or " ".join(entry["labels"]))),
+        )
     shown.print_table(table)
 
 
@@ -171,15 +210,16 @@ def _show_history() -> None:
     history("shop.public.customers", str(STAR))
 
 
-def _show_end(proof: Proof, directory: Path) -> None:
+def _show_end(proof: Proof, directory: Path, api: str) -> None:
     out.print()
     if not proof.problems:
         out.print(Text("Everything is equal. It all goes on running; try:", "bold green"))
     prefix = "" if directory == Path(".chronicle") else f"CHRONICLE_CONFIG={directory / 'chronicle.toml'} "
-    for line in TRY_NEXT:
-        out.print(Text(f"  {prefix if ' dev ' not in line else ''}{line}{_with_dir(line, directory)}"), soft_wrap=True)
+    for line in (*TRY_NEXT, "uv run chronicle api"):
+        out.print(Text(f"  {prefix}{line}"), soft_wrap=True)
+    if proof.request:
+        out.print(Text(f"  and while that runs, from another terminal ({api}/docs says what else):", "dim"), soft_wrap=True)
+        out.print(Text(f"  curl '{api}/events?request={proof.request[0]['request_id']}'"), soft_wrap=True)
+    where = "" if directory == Path(".chronicle") else f" --dir {directory}"
+    out.print(Text(f"  uv run chronicle dev down{where}"), soft_wrap=True)
     sys.stdout.flush()
-
-
-def _with_dir(line: str, directory: Path) -> str:
-    return f" --dir {directory}" if " dev " in line and directory != Path(".chronicle") else ""

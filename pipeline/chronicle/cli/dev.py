@@ -34,7 +34,7 @@ app = typer.Typer(
 DEFAULT_DIRECTORY = Path(".chronicle")
 Directory = Annotated[Path, typer.Option("--dir", help="State directory; one stack each.")]
 PortBase = Annotated[
-    int | None, typer.Option("--port-base", help="First of nine ports; 28000 if never said; remembered in the state directory.")
+    int | None, typer.Option("--port-base", help="First of ten ports; 28000 if never said; remembered in the state directory.")
 ]
 Only = Annotated[str | None, typer.Option("--only", help=f"Parts to start, by commas: {','.join(PARTS)}.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from chronicle import config
-from chronicle.cli import policy_diff, policy_history, policy_keys, shown
+from chronicle.cli import policy_diff, policy_events, policy_history, policy_keys, policy_models, shown
 from chronicle.cli.terminal import command, err, out, print_json
 from chronicle.errors import ConfigError
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 app.add_typer(policy_keys.app, name="keys")
 policy_diff.register(app)
 policy_history.register(app)
+policy_models.register(app)
 
 File = Annotated[Path | None, typer.Option("--policy", help="The policy file; default: policy_file of the settings.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
@@ -83,18 +84,24 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Compare the policy with the captured tables and the key ring. Exit 1 on errors: unclassified columns, rules that
-    contradict each other or mean nothing, classes that make no sense for a column's type, keys that are missing.
+    contradict each other or mean nothing, classes that make no sense for a column's type, routes whose `where` fits none
+    of their tables, keys that are missing; of events: fields that a type's schema does not have, or that nobody classifies.
     """
-    from chronicle.captured_tables import misfits
+    from chronicle.captured_tables import misfits, route_findings
     from chronicle.policy.check import Level, findings
+    from chronicle.policy.check_events import event_findings
     from chronicle.policy_files import read_key_ring, read_policy
+    from chronicle.schema_files import event_types
 
     settings = config.load()
     parsed = read_policy(policy or settings.policy_file)
     ring = read_key_ring(settings, key_ring) if keys else None
-    seen = _captured(settings)
-    tables = seen.tables
-    found = [*misfits(parsed, seen), *findings(parsed, tables, ring)]
+    seen = _captured(settings, alone=not parsed.blocks)
+    tables, types = seen.tables, event_types(settings.schemas_dir)
+    named = [block.pattern.type for block in parsed.events]
+    found = [*misfits(parsed, seen), *route_findings(parsed, seen, (*types.types, *named)), *findings(parsed, tables, ring)]
+    found += event_findings(parsed, types, strict=settings.events.mode == "strict")
+    found.sort(key=lambda one: one.level is not Level.ERROR)
     errors = sum(one.level is Level.ERROR for one in found)
     if as_json:
         print_json(
@@ -110,15 +117,18 @@ def check(
 @app.command(epilog="Example: chronicle policy show shop.public.customers")
 @command
 def show(
-    table: Annotated[str, typer.Argument(help="A captured table: source.schema.table.")],
+    table: Annotated[str, typer.Argument(help="A captured table: source.schema.table; or events:TYPE, events:SOURCE:TYPE.")],
     policy: File = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show what becomes of each column of a table, by which rule, and what else holds for the table."""
+    """Show what becomes of each column of a table, by which rule, and what else holds for the table; or of an event type."""
     from chronicle.policy_files import read_policy
 
     settings = config.load()
     parsed = read_policy(policy or settings.policy_file)
+    if table.startswith(policy_events.PREFIX):
+        policy_events.show(settings, parsed, table, as_json=as_json)
+        return
     tables = {one.name: one for one in _captured(settings).tables}
     if table not in tables:
         raise ConfigError(f"name a captured table: {_suggested(table, list(tables))}")
@@ -134,10 +144,13 @@ def show(
         shown.print_record(others)
 
 
-def _captured(settings: config.Settings) -> Captured:
+def _captured(settings: config.Settings, *, alone: bool = False) -> Captured:
+    """`alone`: there may be events and no source."""
     from chronicle import wiring
-    from chronicle.captured_tables import captured
+    from chronicle.captured_tables import Captured, captured
 
+    if alone and not wiring.any_sources(settings):
+        return Captured((), {}, ())
     found = captured(settings, wiring.sources(settings))
     for topic in found.unreadable:
         err.print(f"warning: the schema of {topic} cannot be read; its columns are not checked", markup=False)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from chronicle.config import Settings
     from chronicle.model.chunk import SourceSpec
     from chronicle.raw_records import Span
-    from chronicle.reprocess import Behind, Done
+    from chronicle.reprocess import Behind, Delivered, Done
     from chronicle.sinks.mirror_remnants import Remnant
     from chronicle.stages.table_plan import Rules
 
@@ -44,8 +44,8 @@ def reprocess(
     """Process a table's recorded changes again, under the policy as it is now.
 
     The latest processing of a change wins in ClickHouse and on the audit topic; mirrors follow by position. Workers go on
-    beside it, and their offsets do not move: start them under the new policy first. Repeating it is safe. It says what of
-    earlier processing is still there, and how to remove it.
+    beside it, and their offsets do not move: start them under the new policy first. Repeating it is safe. Routes are not fed
+    again. It says what of earlier processing is still there, and how to remove it.
     """
     from chronicle import config, wiring
     from chronicle.observe import configure_logging
@@ -134,9 +134,15 @@ class _Left:
     """What earlier processing left, and until when the raw topic has clear text."""
 
     def __init__(
-        self, behind: Behind, remnants: Sequence[Remnant], merges: Sequence[str], clear_until: datetime | None
+        self,
+        behind: Behind,
+        remnants: Sequence[Remnant],
+        merges: Sequence[str],
+        clear_until: datetime | None,
+        delivered: Sequence[Delivered],
     ) -> None:
-        self.behind, self.remnants, self.merges, self.clear_until = behind, remnants, merges, clear_until
+        self.behind, self.remnants, self.merges = behind, remnants, merges
+        self.clear_until, self.delivered = clear_until, delivered
 
     def as_json(self) -> dict[str, Any]:
         """For a pipe."""
@@ -150,6 +156,10 @@ class _Left:
             },
             "mirror_columns": [{**asdict(one), "statements": list(one.statements)} for one in self.remnants],
             "merges": list(self.merges),
+            "routes_not_fed": [
+                {"route": one.route, "topic": one.topic, "until": one.until.isoformat() if one.until else None}
+                for one in self.delivered
+            ],
             "raw_topic_clear_until": self.clear_until.isoformat() if self.clear_until else None,
         }
 
@@ -157,7 +167,7 @@ class _Left:
 def _left(settings: Settings, parts: tuple[str, str, str], policy: Rules, spans: Sequence[Span]) -> _Left:
     from datetime import UTC, datetime
 
-    from chronicle.reprocess import behind, clear_until
+    from chronicle.reprocess import behind, clear_until, delivered
     from chronicle.sinks.clickhouse_client import connect
     from chronicle.sinks.mirror_remnants import merges, remnants
     from chronicle.worker.topics import Broker
@@ -167,8 +177,10 @@ def _left(settings: Settings, parts: tuple[str, str, str], policy: Rules, spans:
         rows = behind(client, settings.clickhouse, topic, spans, policy.policy.hash)
         columns = remnants(client, settings.clickhouse, parts, policy.policy)
         merge = merges(client, settings.clickhouse, parts)
-    kept = Broker(settings.kafka.client_config()).retention_s([topic])
-    return _Left(rows, columns, merge, clear_until(kept, topic, datetime.now(UTC)))
+    routes, now = policy.policy.routes, datetime.now(UTC)
+    broker = Broker(settings.kafka.client_config())
+    kept = broker.retention_s({topic, *(route.to for route in routes)} & set(broker.topics()))
+    return _Left(rows, columns, merge, clear_until(kept, topic, now), delivered(routes, parts, kept, now))
 
 
 def _show(result: dict[str, Any], told: _Left, *, dry_run: bool) -> None:
@@ -198,5 +210,17 @@ def _show(result: dict[str, Any], told: _Left, *, dry_run: bool) -> None:
             out.print(Text(f"  {statement};"), soft_wrap=True)
         out.print("\nClickHouse forgets earlier versions of rows when it merges them. To have it now:", style="bold")
         out.print(Text("\n".join(f"  {statement};" for statement in told.merges)), soft_wrap=True)
-    end = f"until about {shown.instant(told.clear_until)} (UTC)" if told.clear_until else "for ever (no retention)"
-    out.print(Text(f"\nthe raw topic {result['table']} keeps what it holds now in clear {end}"), soft_wrap=True)
+    if told.delivered:
+        out.print(
+            "\nroutes get nothing again and nothing is taken back from them, for what they delivered was acted on:",
+            style="bold",
+        )
+    for fed in told.delivered:
+        out.print(Text(f"  {fed.topic} (route {fed.route}) keeps what it was sent {_end(fed.until)}"), soft_wrap=True)
+    out.print(
+        Text(f"\nthe raw topic {result['table']} keeps what it holds now in clear {_end(told.clear_until)}"), soft_wrap=True
+    )
+
+
+def _end(at: datetime | None) -> str:
+    return f"until about {shown.instant(at)} (UTC)" if at else "for ever (no retention)"

@@ -36,7 +36,10 @@ ENVIRONMENT = {
 def worker(
     *,
     sources: Annotated[
-        str | None, typer.Option(help="Sources to read, by commas; default: one per file in connectors/.")
+        str | None,
+        typer.Option(
+            help="Sources to read, by commas; `events` is what applications say. Default: all of connectors/, and events."
+        ),
     ] = None,
     instance_id: Annotated[
         str | None, typer.Option("--instance-id", help="Static group membership: a killed worker returns without a rebalance.")
@@ -83,6 +86,8 @@ def worker(
         "sources": _names(sources),
     }
     settings = _with(config.load(), {name: value for name, value in options.items() if value is not None})
+    if settings.transport == "memory":
+        raise ConfigError('start `chronicle run` instead: with transport = "memory" service and pipeline are one process')
     _run(settings, until_drained=until_drained, as_json=as_json)
 
 

@@ -3,7 +3,8 @@
 A record is `{"core": …, "meta": …}`, UTF-8, keys sorted (only a key keeps its own column order). `core` is an OCSF 1.3
 Datastore Activity (class 6005) and deterministic: the same change under the same policy gives the same bytes, whenever
 and however often it is delivered. What differs between deliveries (offsets, times of processing, Debezium's hints) is
-in `meta`. What OCSF has no name for is in `core.unmapped`. Described by `schemas/audit-record.schema.json`.
+in `meta`. What OCSF has no name for is in `core.unmapped`. Described by `schemas/audit-record.schema.json`. Events:
+`codec.audit_events`.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _DIGITS = [i for i in range(_UUID_LENGTH) if i not in _DASHES]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Piece = pl.Expr | str
 """A part of a record's text: the same for all rows, or an expression."""
-_PRODUCT = '"product":{"name":"Chronicle","vendor_name":"Chronicle"}'
+PRODUCT = '"product":{"name":"Chronicle","vendor_name":"Chronicle"}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def changes(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
     rows = frame.with_columns(
         *flags, keys.alias("_event"), uuid_text(frame["entity"]).alias("_entity"), _moved(frame).alias("_moved")
     ).join(constant, on=[*_GROUP, *_FLAGS], how="left", maintain_order="left", nulls_equal=True)
-    values = rows.select(_spliced(_change_pieces(names, _processing(frame, version), frame))).to_series()
+    values = rows.select(spliced(_change_pieces(names, processing(frame, version), frame))).to_series()
     return Records(
         keys=keys.cast(pl.Binary).to_list(),
         values=values.cast(pl.Binary).to_list(),
@@ -84,13 +85,13 @@ def changes(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
     )
 
 
-def _processing(frame: pl.DataFrame, version: str) -> Piece:
+def processing(frame: pl.DataFrame, version: str) -> Piece:
     """When and by what; one batch has one time of processing, so that this is nearly always one text."""
-    head, tail = ',"processed_at":"', f'","processor":{{"name":"chronicle","version":{_dumped(version)}}},"received_at":"'
+    head, tail = ',"processed_at":"', f'","processor":{{"name":"chronicle","version":{dumped(version)}}},"received_at":"'
     times = frame["processed_at"]
     if times.min() == times.max():
         return f"{head}{_iso(times[0])}{tail}"
-    return pl.concat_str(pl.lit(head), _instant("processed_at"), pl.lit(tail))
+    return pl.concat_str(pl.lit(head), instant("processed_at"), pl.lit(tail))
 
 
 def contexts(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
@@ -155,15 +156,15 @@ def _group_texts(group: tuple[Any, ...]) -> tuple[str, ...]:
     values = dict(zip((*_GROUP, *_FLAGS), group, strict=True))
     source, schema, table, epoch = values["source"], values["schema"], values["table"], values["epoch"]
     activity, name = ACTIVITIES[values["operation"]]
-    text = {key: _dumped(value) for key, value in {**values, "name": name}.items()}
-    full_name = _dumped(f"{source}.{schema}.{table}")
-    correlation = f'"correlation_uid":{_dumped(f"transaction:{source}:{epoch}:")[:-1]}' if values["_transacted"] else ""
+    text = {key: dumped(value) for key, value in {**values, "name": name}.items()}
+    full_name = dumped(f"{source}.{schema}.{table}")
+    correlation = f'"correlation_uid":{dumped(f"transaction:{source}:{epoch}:")[:-1]}' if values["_transacted"] else ""
     quote = '"' if values["_transacted"] else ""
     return (
         f'{{"core":{{"activity_id":{activity},"activity_name":{text["name"]},"actor":',
         f',"category_uid":{_CATEGORY},"class_uid":{_CLASS},'
         f'"database":{{"name":{text["source"]},"type":"Relational","type_id":1}},"metadata":{{{correlation}',
-        f'{quote and quote + ","}{_PRODUCT},"uid":"',
+        f'{quote and quote + ","}{PRODUCT},"uid":"',
         f'","version":"{OCSF_VERSION}"}},"severity_id":1,"src_endpoint":',
         f',"table":{{"name":{text["table"]},"uid":{full_name}}},"time":',
         f',"type_id":3,"type_uid":{_CLASS * 100 + activity},"unmapped":{{"after":',
@@ -188,13 +189,13 @@ def _change_pieces(constant: Sequence[str], processing: Piece, frame: pl.DataFra
     position = pl.col("position_hi").cast(pl.UInt128) * pl.lit(1 << 64, pl.UInt128) + pl.col("position_lo").cast(pl.UInt128)
     return [
         head,
-        _actor(frame),
+        actor_text(frame),
         category,
         transaction,
         product,
         pl.col("_event"),
         endpoint,
-        _endpoint(frame),
+        endpoint_text(frame),
         table,
         pl.col("committed_at").dt.epoch("ms").cast(pl.String),
         kind,
@@ -202,50 +203,50 @@ def _change_pieces(constant: Sequence[str], processing: Piece, frame: pl.DataFra
         said,
         pl.col("before").fill_null("null"),
         known,
-        _names(frame["changed"]),
+        name_lists(frame["changed"]),
         ',"committed_at":"',
-        _instant("committed_at"),
+        instant("committed_at"),
         connector,
         pl.col("_entity"),
         epoch,
-        _document(frame["extra"]),
+        document(frame["extra"]),
         ',"key":',
         pl.when(pl.col("_keyed")).then(pl.col("key")).otherwise(pl.lit("null")),
         ',"labels":',
-        _names(frame["labels"]),
+        name_lists(frame["labels"]),
         operation,
         position.cast(pl.String),
         '","previous_entity":',
         pl.col("_moved"),
         ",",
-        _members(frame, ("reason", "request_id")),
+        member_texts(frame, ("reason", "request_id")),
         names,
-        _document(frame["tags"]),
+        document(frame["tags"]),
         ",",
-        _members(frame, ("tenant",)),
+        member_texts(frame, ("tenant",)),
         ",",
         number,
         transaction,
         unavailable,
-        _names(frame["unavailable"]),
+        name_lists(frame["unavailable"]),
         ',"violations":',
-        _names(frame["violations"]),
+        name_lists(frame["violations"]),
         '}},"meta":{"captured_at":"',
-        _instant("captured_at"),
+        instant("captured_at"),
         '","enriched":',
-        _document(frame["enriched"]),
+        document(frame["enriched"]),
         ',"offset":',
         pl.col("offset").cast(pl.String),
         partition,
         processing,
-        _instant("received_at"),
+        instant("received_at"),
         schema_id,
         pl.col("transaction_order").cast(pl.String).fill_null("null"),
         "}}",
     ]
 
 
-def _spliced(pieces: Sequence[Piece]) -> pl.Expr:
+def spliced(pieces: Sequence[Piece]) -> pl.Expr:
     """All pieces, one after the other; literal ones that stand side by side are one."""
     parts: list[pl.Expr] = []
     text = ""
@@ -258,7 +259,7 @@ def _spliced(pieces: Sequence[Piece]) -> pl.Expr:
     return pl.concat_str(parts[:-1])
 
 
-def _actor(frame: pl.DataFrame) -> Piece:
+def actor_text(frame: pl.DataFrame) -> Piece:
     """OCSF's actor; null where nobody is known."""
     names = ("actor_name", "actor_type", "actor_id", "session")
     if all(frame[name].null_count() == len(frame) for name in names):
@@ -269,32 +270,32 @@ def _actor(frame: pl.DataFrame) -> Piece:
     return pl.when(known).then(text).otherwise(pl.lit("null"))
 
 
-def _endpoint(frame: pl.DataFrame) -> Piece:
+def endpoint_text(frame: pl.DataFrame) -> Piece:
     """OCSF's src_endpoint; null where it is not known."""
     if frame["ip"].null_count() == len(frame):
         return "null"
     return pl.when(pl.col("ip").is_not_null()).then(pl.struct("ip").struct.json_encode()).otherwise(pl.lit("null"))
 
 
-def _document(column: pl.Series) -> Piece:
+def document(column: pl.Series) -> Piece:
     """A column of JSON texts."""
     return "null" if column.null_count() == len(column) else pl.col(column.name).fill_null("null")
 
 
-def _members(frame: pl.DataFrame, names: Sequence[str]) -> Piece:
+def member_texts(frame: pl.DataFrame, names: Sequence[str]) -> Piece:
     """Texts as members of an object, without its braces."""
     if all(frame[name].null_count() == len(frame) for name in names):
         return ",".join(f'"{name}":null' for name in names)
     return pl.struct(*names).struct.json_encode().str.strip_prefix("{").str.strip_suffix("}")
 
 
-def _instant(name: str) -> pl.Expr:
+def instant(name: str) -> pl.Expr:
     """ISO 8601 in UTC with microseconds."""
     naive = pl.col(name).dt.cast_time_unit("us").dt.replace_time_zone(None)
     return naive.dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ")
 
 
-def _names(lists: pl.Series) -> Piece:
+def name_lists(lists: pl.Series) -> Piece:
     """Lists of column names as JSON; Polars' writer escapes them."""
     if not lists.list.len().sum():
         return "[]"
@@ -307,7 +308,7 @@ def _escaped(text: pl.Expr) -> pl.Expr:
     return text.str.replace_all("\\", "\\\\", literal=True).str.replace_all('"', '\\"', literal=True)
 
 
-def _dumped(value: object) -> str:
+def dumped(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -315,20 +316,20 @@ def _context_record(row: dict[str, Any], correlation: str, key: str, version: st
     """The application's JSON is spliced in as it is: its keys are sorted already."""
     activity, name = _CONTEXT_ACTIVITY
     related, uid, source, transaction = (
-        _dumped(correlation),
-        _dumped(key),
-        _dumped(row["source"]),
-        _dumped(row["transaction_id"]),
+        dumped(correlation),
+        dumped(key),
+        dumped(row["source"]),
+        dumped(row["transaction_id"]),
     )
     return (
         f'{{"core":{{"activity_id":{activity},"activity_name":"{name}","category_uid":{_CATEGORY},"class_uid":{_CLASS},'
         f'"database":{{"name":{source},"type":"Relational","type_id":1}},'
-        f'"metadata":{{"correlation_uid":{related},{_PRODUCT},"uid":{uid},"version":"{OCSF_VERSION}"}},'
+        f'"metadata":{{"correlation_uid":{related},{PRODUCT},"uid":{uid},"version":"{OCSF_VERSION}"}},'
         f'"severity_id":1,"time":{_micros(row["occurred_at"]) // 1000},"type_id":1,"type_uid":{_CLASS * 100 + activity},'
         f'"unmapped":{{"committed_at":"{_iso(row["occurred_at"])}","context":{row["context"]},"epoch":{row["epoch"]},'
         f'"rung":"{row["rung"]}","source":{source},"transaction_id":{transaction}}}}},'
         f'"meta":{{"offset":{row["offset"]},"partition":{row["partition"]},"processed_at":"{_iso(row["processed_at"])}",'
-        f'"processor":{{"name":"chronicle","version":{_dumped(version)}}},"topic":{_dumped(row["topic"])}}}}}'
+        f'"processor":{{"name":"chronicle","version":{dumped(version)}}},"topic":{dumped(row["topic"])}}}}}'
     )
 
 

@@ -1,6 +1,7 @@
 """Audit records read back: the bytes that `codec.audit` writes, as rows of the changes frame again.
 
-For workers that read routes' topics, not raw ones. Record by record, because each may be wrong by itself.
+For workers that read routes' topics, not raw ones. Record by record, because each may be wrong by itself. Events:
+`codec.audit_events_reading`.
 """
 
 from __future__ import annotations
@@ -19,32 +20,32 @@ from chronicle.codec.audit import ACTIVITIES
 from chronicle.model.columns import CHANGES
 
 _HALF = pl.lit(1 << 64, pl.UInt128)
-_INSTANT = "%Y-%m-%dT%H:%M:%S%.6fZ"
+INSTANT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 _TIMES = ("committed_at", "captured_at", "processed_at", "received_at")
 _TEXTS = ("previous_key", "before", "after", "tags", "extra")
 
 
-class _Uid(msgspec.Struct, gc=False):
+class Uid(msgspec.Struct, gc=False):
     uid: str | None
 
 
-class _User(msgspec.Struct, gc=False):
+class User(msgspec.Struct, gc=False):
     name: str | None
     type: str | None
     uid: str | None
 
 
-class _Actor(msgspec.Struct, gc=False):
-    session: _Uid
-    user: _User
+class Actor(msgspec.Struct, gc=False):
+    session: Uid
+    user: User
 
 
-class _Endpoint(msgspec.Struct, gc=False):
+class Endpoint(msgspec.Struct, gc=False):
     ip: str | None
 
 
-_NOBODY = _Actor(_Uid(None), _User(None, None, None))
-_NOWHERE = _Endpoint(None)
+NOBODY = Actor(Uid(None), User(None, None, None))
+NOWHERE = Endpoint(None)
 
 
 class _Unmapped(msgspec.Struct, gc=False):
@@ -82,9 +83,9 @@ class _Metadata(msgspec.Struct, gc=False):
 
 
 class _Core(msgspec.Struct, gc=False):
-    actor: _Actor | None
+    actor: Actor | None
     metadata: _Metadata
-    src_endpoint: _Endpoint | None
+    src_endpoint: Endpoint | None
     unmapped: _Unmapped
 
 
@@ -119,14 +120,15 @@ class Read:
     rows: Sequence[int]
     """Index of the record that each change was in."""
     unreadable: Sequence[int]
-    """Indexes of records that are no change's audit record."""
+    """Indexes of records that are no audit record of a change."""
 
 
 def changes(values: Sequence[bytes | None]) -> Read:
     """The changes in these records, in their order; CloudEvents are taken out of their envelopes."""
     plain, enveloped = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Enveloped)
     records: list[_Record] = []
-    rows, unreadable = [], []
+    rows: list[int] = []
+    unreadable: list[int] = []
     for index, value in enumerate(values):
         try:
             record = plain.decode(value or b"")
@@ -162,15 +164,16 @@ def _possible(record: _Record) -> bool:
         and 0 <= meta.offset < 1 << 63
         and 0 <= meta.schema_id < 1 << 32
         and (order is None or 0 <= order < 1 << 64)
-        and all(bytes(memoryview(raw)[:1]) in _OBJECT_OR_NULL for raw in (row.after, row.before, row.key, row.previous_key))
-        and all(bytes(memoryview(raw)[:1]) in _OBJECT_OR_NULL for raw in (row.tags, meta.enriched, row.extra))
+        and all(bytes(memoryview(raw)[:1]) in OBJECT_OR_NULL for raw in (row.after, row.before, row.key, row.previous_key))
+        and all(bytes(memoryview(raw)[:1]) in OBJECT_OR_NULL for raw in (row.tags, meta.enriched, row.extra))
     )
 
 
-_OBJECT_OR_NULL = frozenset({b"{", b"n"})
+OBJECT_OR_NULL = frozenset({b"{", b"n"})
 
 
-def _text(raw: msgspec.Raw) -> str | None:
+def text_of(raw: msgspec.Raw) -> str | None:
+    """JSON as it is written; None for null."""
     text = str(memoryview(raw), "utf-8")
     return None if text == "null" else text
 
@@ -178,24 +181,24 @@ def _text(raw: msgspec.Raw) -> str | None:
 def _frame(records: Sequence[_Record]) -> pl.DataFrame:
     """All columns; times, identifiers and positions still as texts."""
     rows, metas = [record.core.unmapped for record in records], [record.meta for record in records]
-    actors = [record.core.actor or _NOBODY for record in records]
+    actors = [record.core.actor or NOBODY for record in records]
     columns: dict[str, list[Any]] = {
         "event_id": [record.core.metadata.uid for record in records],
         "previous_entity": [row.previous_entity.bytes if row.previous_entity else None for row in rows],
-        "key": [_text(row.key) or "" for row in rows],
+        "key": [text_of(row.key) or "" for row in rows],
         "stub": [""] * len(rows),
         "attributed_at": [None] * len(rows),  # of the moment, so that no record has it
         "actor_id": [actor.user.uid for actor in actors],
         "actor_type": [actor.user.type for actor in actors],
         "actor_name": [actor.user.name for actor in actors],
         "session": [actor.session.uid for actor in actors],
-        "ip": [(record.core.src_endpoint or _NOWHERE).ip for record in records],
+        "ip": [(record.core.src_endpoint or NOWHERE).ip for record in records],
         "position_hi": [row.position for row in rows],
         "position_lo": [],
     }
-    columns["enriched"] = [_text(meta.enriched) for meta in metas]
+    columns["enriched"] = [text_of(meta.enriched) for meta in metas]
     for name in _TEXTS:
-        columns[name] = [_text(getattr(row, name)) for row in rows]
+        columns[name] = [text_of(getattr(row, name)) for row in rows]
     texts = {*_TIMES, "event_id", "entity", "position_hi"}
     made = []
     for spec in CHANGES:
@@ -204,7 +207,7 @@ def _frame(records: Sequence[_Record]) -> pl.DataFrame:
             owners: Sequence[Any] = metas if spec.name in _Meta.__struct_fields__ else rows
             values = [getattr(one, spec.name) for one in owners]
         if spec.dtype == pl.List(pl.String):
-            made.append(_lists(spec.name, values))
+            made.append(lists(spec.name, values))
         elif spec.name == "position_lo":
             made.append(pl.Series(spec.name, [None], dtype=spec.dtype).new_from_index(0, len(rows)))
         else:
@@ -212,7 +215,7 @@ def _frame(records: Sequence[_Record]) -> pl.DataFrame:
     return pl.DataFrame(made)
 
 
-def _lists(name: str, values: Sequence[list[str]]) -> pl.Series:
+def lists(name: str, values: Sequence[list[str]]) -> pl.Series:
     """Few distinct lists, many rows."""
     places: dict[tuple[str, ...], int] = {}
     of_row = [places.setdefault(tuple(one), len(places)) for one in values]
@@ -228,13 +231,13 @@ def _typed(texts: pl.DataFrame) -> pl.DataFrame:
     ]
     return texts.with_columns(
         *(
-            pl.col(name).str.to_datetime(_INSTANT, time_unit="us", time_zone="UTC", strict=False).cast(schema[name])
+            pl.col(name).str.to_datetime(INSTANT, time_unit="us", time_zone="UTC", strict=False).cast(schema[name])
             for name in _TIMES
         ),
-        *(pl.when(one.bin.size() == _IDENTIFIER_BYTES).then(one) for one in identifiers),
+        *(pl.when(one.bin.size() == IDENTIFIER_BYTES).then(one) for one in identifiers),
         (position // _HALF).cast(pl.UInt64).alias("position_hi"),
         (position % _HALF).cast(pl.UInt64).alias("position_lo"),
     )
 
 
-_IDENTIFIER_BYTES = 16
+IDENTIFIER_BYTES = 16

@@ -110,16 +110,30 @@ def instant_value(unit: Unit) -> Callable[[pl.Expr], pl.Expr]:
 
 def zoned_text(text: pl.Expr) -> pl.Expr:
     """2024-02-29T18:29:59.123456Z: always UTC, six digits; what is no such instant (infinity, BC) stays as it is."""
-    usual = (text.str.len_bytes() == _ZONED_CHARACTERS) & text.str.ends_with("Z")
-    other = _where(~usual, text)  # null for nearly all rows: what follows costs next to nothing then
+    return text.map_batches(_zoned_texts, return_dtype=pl.String())
+
+
+def _zoned_texts(texts: pl.Series) -> pl.Series:
+    """A look first: reading dates costs a millisecond even where there is nothing to read."""
+    value = pl.col("v")
+    usual = (value.str.len_bytes() == _ZONED_CHARACTERS) & value.str.ends_with("Z")
+    frame = texts.alias("v").to_frame().with_columns(usual.alias("usual"))
+    if frame["usual"].all():
+        return texts
+    other = _where(~pl.col("usual"), value)
     instant = other.str.slice(10, 1) == "T"
     padded = pl.concat_str(
         other.str.slice(0, 19), pl.lit("."), other.str.slice(20).str.strip_suffix("Z").str.pad_end(6, "0"), pl.lit("Z")
     )
     shifted = _with_offset(_where(instant, other)).dt.to_string(_INSTANT + "Z")
-    return (
-        pl.when(usual).then(text).when(instant & other.str.ends_with("Z")).then(padded).otherwise(pl.coalesce(shifted, other))
+    made = (
+        pl.when("usual")
+        .then(value)
+        .when(instant & other.str.ends_with("Z"))
+        .then(padded)
+        .otherwise(pl.coalesce(shifted, other))
     )
+    return frame.select(made.alias(texts.name)).to_series()
 
 
 def zoned_value(text: pl.Expr) -> pl.Expr:

@@ -21,9 +21,11 @@ from chronicle.capture.apply import Deployment, apply
 from chronicle.capture.connect import ConnectClient
 from chronicle.capture.sources import load_sources
 from chronicle.config import Settings
-from chronicle.dev import proof, traffic, traffic_hiring, traffic_shop
+from chronicle.dev import demo_contract, demo_events, proof, traffic, traffic_hiring, traffic_shop
+from chronicle.dev.demo_contract import ContractProof
+from chronicle.dev.demo_result import SOURCES, Proof, TableProof, problems
 from chronicle.dev.draining import lag, missing_topics
-from chronicle.dev.latency import Latency, Poller, latencies
+from chronicle.dev.latency import Poller, latencies
 from chronicle.dev.stack import DEFAULT_PARTS, Progress, Stack
 from chronicle.dev.worker_part import Worker
 from chronicle.errors import ChronicleError, ConfigError
@@ -34,10 +36,8 @@ from chronicle.policy_files import add_key, read_key_ring, read_policy
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.trail import changes, letters
 from chronicle.trail.changes import Filters
-from chronicle.trail.letters import DeadLetter
 from chronicle.trail.tables import TableName
 
-SOURCES = ("hiring", "shop")
 BAD_TOPIC = "shop.public.customers"
 BAD_KEY, BAD_VALUE = b"\x07", b"\x07this was never written by Debezium"
 """Planted on purpose: no converter writes a record that begins with 7."""
@@ -54,78 +54,6 @@ class Step(Protocol):
 
 Steps = Callable[[str], AbstractContextManager[Step]]
 """Opens a step by its title; the context shows its progress and time."""
-
-
-@dataclass(frozen=True, slots=True)
-class TableProof:
-    """One captured table: what happened to it, and whether the three sides agree."""
-
-    name: TableName
-    by_operation: Mapping[str, int]
-    source: proof.Side
-    mirror: proof.Side
-    audit: proof.Side
-    """These three by the columns that the policy leaves clear."""
-    hidden: tuple[str, ...]
-    """Columns that mirror and audit topic hold in another form than the source: tokens, masks, coarser values, ciphertexts."""
-    hidden_mirror: proof.Side
-    hidden_audit: proof.Side
-
-    @property
-    def equal(self) -> bool:
-        """Source = mirror = audit topic in clear columns, mirror = audit topic in hidden ones."""
-        return self.source == self.mirror == self.audit and self.hidden_mirror == self.hidden_audit
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """All that the demo shows. `problems` is empty when everything holds."""
-
-    tables: Sequence[TableProof]
-    latencies: Sequence[Latency]
-    commits: int
-    rollbacks: int
-    dead_letters: Sequence[DeadLetter]
-    planted: tuple[str, int, int]
-    attributed: Mapping[str, Mapping[str, int]]
-    """By source: changes by what says who did them."""
-    labels: Mapping[str, int]
-    stubs: Mapping[str, int]
-    """Changes that the policy left out, by rule."""
-    funnel: Sequence[tuple[str, int, float | None, float | None]]
-    """What the recruitment processors say: stage, applications that came to it, mean quality, days from application to hire."""
-    problems: Sequence[str]
-
-    def as_json(self) -> dict[str, Any]:
-        """For a pipe."""
-        return {
-            "tables": [
-                {
-                    "table": str(table.name),
-                    "changes": dict(table.by_operation),
-                    "rows": table.source.rows,
-                    "digests": {"source": table.source.digest, "mirror": table.mirror.digest, "audit": table.audit.digest},
-                    "hidden_columns": list(table.hidden),
-                    "hidden_digests": {"mirror": table.hidden_mirror.digest, "audit": table.hidden_audit.digest},
-                    "equal": table.equal,
-                }
-                for table in self.tables
-            ],
-            "transactions": {"committed": self.commits, "rolled_back": self.rollbacks},
-            "commit_to_queryable_ms": [
-                {"source": one.source, "measured": one.measured, "p50": one.p50_ms, "p99": one.p99_ms, "max": one.max_ms}
-                for one in self.latencies
-            ],
-            "attribution": {source: dict(counts) for source, counts in self.attributed.items()},
-            "labels": dict(self.labels),
-            "left_out_by_policy": dict(self.stubs),
-            "funnel": [
-                {"stage": stage, "applications": count, "quality": quality, "days_to_hire": days}
-                for stage, count, quality, days in self.funnel
-            ],
-            "dead_letters": [letter.as_json() for letter in self.dead_letters],
-            "problems": list(self.problems),
-        }
 
 
 def prepare(stack: Stack, steps: Steps) -> None:
@@ -168,6 +96,8 @@ def start_pipeline(stack: Stack, settings: Settings, steps: Steps) -> None:
         _wait_topics(settings, step)
         step.detail(", ".join(applied).replace(" none", " unchanged"))
     with steps("start the worker") as step:
+        if demo_contract.mended(stack, settings):
+            stack.stop(Worker.name)
         stack.up([Worker.name], lambda progress: step.detail(f"{progress.step} {progress.detail}".rstrip()))
         step.detail(f"metrics at http://127.0.0.1:{stack.ports.worker}/metrics, log in {stack.log_file(Worker.name)}")
 
@@ -186,33 +116,45 @@ def run(stack: Stack, settings: Settings, plan: traffic.Plan, steps: Steps) -> P
     polling = connect(settings.clickhouse)
     poller = Poller(polling, settings.clickhouse.database)
     told = {source: traffic.Told() for source in SOURCES}
+    events = demo_events.Applications(settings, stack.directory / "spill", SOURCES)
     try:
         with steps("wait until what was there before is through") as step:
             _wait_drained(client, settings, stack, step)
         with steps(f"traffic on both databases for {plan.seconds:.0f} s") as step:
             poller.start()
             applications: dict[str, Callable[[], traffic.Application]] = {
-                "shop": lambda: traffic_shop.Shop(stack.postgres_dsn("shop")),
-                "hiring": lambda: traffic_hiring.Hiring(stack.mariadb_params("hiring")),
+                "shop": lambda: traffic_shop.Shop(stack.postgres_dsn("shop"), events.sessions["shop"]),
+                "hiring": lambda: traffic_hiring.Hiring(stack.mariadb_params("hiring"), events.sessions["hiring"]),
             }
 
             def progress(share: float) -> None:
                 done = ", ".join(f"{source} {len(one.commits)}" for source, one in told.items())
-                step.detail(f"{share:.0%}, commits: {done}")
+                step.detail(f"{share:.0%}, commits: {done}; {events.published} events")
 
             planted = plant(settings)
             traffic.run(applications, plan, told, progress)
+            events.close()
             progress(1.0)
-        with steps("wait until every change is queryable") as step:
+        with steps("wait until every change and event is queryable") as step:
             _wait_seen([one.commits[-1] for one in told.values()], poller, step)
             _wait_drained(client, settings, stack, step)
+            demo_events.wait(client, settings.clickhouse.database, events)
             _wait_letter(client, settings, planted)
             poller.stop()
-        with steps("compare source, mirror and audit topic") as step:
+        with steps("a contract that the shop does not keep") as step:
+            waiting = demo_contract.broken(stack, settings, client, step.detail)
+        with steps("the contract corrected, dead letters sent back") as step:
+            contract = demo_contract.corrected(stack, settings, client, waiting, step.detail)
+        with steps("compare source, mirror, audit topic; events") as step:
+            _wait_drained(client, settings, stack, step)
             return _prove(
-                _Evidence(stack, settings, client, told, poller.seen, planted, read_policy(settings.policy_file)), step
+                _Evidence(
+                    stack, settings, client, told, poller.seen, planted, contract, read_policy(settings.policy_file), events
+                ),
+                step,
             )
     finally:
+        events.close()
         poller.end()
         polling.close()
         client.close()
@@ -298,7 +240,9 @@ class _Evidence:
     told: Mapping[str, traffic.Told]
     seen: Mapping[tuple[str, str], float]
     planted: tuple[str, int, int]
+    contract: ContractProof
     policy: Policy
+    events: demo_events.Applications
 
     def table(self, name: TableName, by_operation: Mapping[str, int], records: Sequence[Mapping[str, Any]]) -> TableProof:
         """Read one table from all three sides."""
@@ -327,7 +271,8 @@ class _Evidence:
 
 def _prove(evidence: _Evidence, step: Step) -> Proof:
     database = evidence.settings.clickhouse.database
-    records = proof.audit_records(evidence.settings.kafka, SOURCES)
+    audited = proof.audited(evidence.settings.kafka, SOURCES)
+    records = [record for record in audited if "operation" in record]
     counted = dict(changes.counts(evidence.client, database, Filters()))
     tables = []
     for name in _tables():
@@ -337,10 +282,14 @@ def _prove(evidence: _Evidence, step: Step) -> Proof:
     commits = [commit for one in evidence.told.values() for commit in one.commits]
     rollbacks = sum(one.rollbacks for one in evidence.told.values())
     measured = latencies(commits, evidence.seen)
-    step.detail(f"{len(records):,} audit records, {len(tables)} tables, {sum(table.source.rows for table in tables):,} rows")
+    step.detail(f"{len(audited):,} audit records, {len(tables)} tables, {sum(table.source.rows for table in tables):,} rows")
     told = _told(evidence.client, database)
-    unfinished = Proof(tables, measured, len(commits), rollbacks, found, evidence.planted, *told, ())
-    return replace(unfinished, problems=_problems(unfinished, _started(commits)))
+    events = demo_events.prove(evidence.client, database, evidence.events, audited)
+    request = demo_events.request(evidence.client, database, evidence.events.began)
+    unfinished = Proof(
+        tables, measured, len(commits), rollbacks, found, evidence.planted, *told, evidence.contract, events, request, ()
+    )
+    return replace(unfinished, problems=problems(unfinished, _started(commits)))
 
 
 FUNNEL = """
@@ -365,7 +314,7 @@ def _told(
 
     attributed: dict[str, dict[str, int]] = {source: {} for source in SOURCES}
     for source, rung, count in rows(
-        "SELECT source, attribution, count() FROM {database:Identifier}.audit_trail WHERE operation != 'snapshot' "
+        "SELECT source, attribution, count() FROM {database:Identifier}.attributed_changes WHERE operation != 'snapshot' "
         "GROUP BY source, attribution ORDER BY source, attribution"
     ):
         attributed.setdefault(source, {})[rung] = count
@@ -375,25 +324,6 @@ def _told(
     stubs = rows("SELECT stub, count() FROM {database:Identifier}.changes FINAL WHERE stub != '' GROUP BY stub ORDER BY stub")
     funnel = [(row[0], row[1], row[2], row[3]) for row in rows(FUNNEL)]
     return attributed, {row[0]: row[1] for row in labels}, {row[0]: row[1] for row in stubs}, funnel
-
-
-def _problems(found: Proof, since: datetime) -> list[str]:
-    """Everything that is not as it must be."""
-    problems = [f"{table.name}: source, mirror and audit topic differ" for table in found.tables if not table.equal]
-    problems += [f"{table.name}: no changes" for table in found.tables if not table.by_operation]
-    if not any(letter.coordinates == found.planted for letter in found.dead_letters):
-        problems.append("the planted record is no dead letter")
-    for letter in found.dead_letters:
-        if letter.coordinates != found.planted and letter.timestamp > since:
-            problems.append(f"{letter.topic} {letter.partition} {letter.offset}: a dead letter that nobody planted")
-    for source, rungs in (("shop", ("message",)), ("hiring", ("table", "comment"))):
-        problems += [f"{source}: nobody is known by {rung}" for rung in rungs if not found.attributed[source].get(rung)]
-    problems += [] if found.labels else ["no change has a label"]
-    problems += [] if found.funnel else ["the processors said nothing about the funnel"]
-    problems += [] if found.stubs.get("ignored") else ["no update was ignored"]
-    measured = {one.source for one in found.latencies}
-    problems += [f"{source}: no transaction was measured" for source in SOURCES if source not in measured]
-    return problems
 
 
 def _tables() -> list[TableName]:

@@ -1,4 +1,4 @@
--- The demo's recruiting on MariaDB: what an application would have, and the two tables Chronicle asks for.
+-- The demo's recruiting on MariaDB: what an application would have, and the three tables Chronicle asks for.
 CREATE TABLE campaigns (
     id        INT AUTO_INCREMENT PRIMARY KEY,
     title     VARCHAR(120) NOT NULL,
@@ -33,3 +33,9 @@ CREATE TABLE applications (
 
 CREATE TABLE chronicle_signal (id VARCHAR(64) PRIMARY KEY, type VARCHAR(32) NOT NULL, data TEXT);
 CREATE TABLE chronicle_context (id BIGINT AUTO_INCREMENT PRIMARY KEY, context LONGTEXT NOT NULL) CHARACTER SET utf8mb4;
+CREATE TABLE chronicle_outbox (
+    id            CHAR(36) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    topic         VARCHAR(200) NOT NULL DEFAULT '',
+    partition_key TEXT NOT NULL,
+    event         LONGTEXT NOT NULL
+) CHARACTER SET utf8mb4;

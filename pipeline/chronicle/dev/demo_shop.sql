@@ -1,4 +1,4 @@
--- The demo's shop on PostgreSQL: what an application would have, and the two tables Chronicle asks for.
+-- The demo's shop on PostgreSQL: what an application would have, and the three tables Chronicle asks for.
 CREATE TYPE order_status AS ENUM ('placed', 'paid', 'shipped', 'returned');
 
 CREATE SEQUENCE order_number;
@@ -45,3 +45,4 @@ ALTER TABLE order_items REPLICA IDENTITY FULL;
 
 CREATE TABLE chronicle_signal (id varchar(64) PRIMARY KEY, type varchar(32) NOT NULL, data text);
 CREATE TABLE chronicle_context (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, context text NOT NULL);
+CREATE TABLE chronicle_outbox (id uuid PRIMARY KEY, topic text NOT NULL DEFAULT '', partition_key text NOT NULL, event text NOT NULL);

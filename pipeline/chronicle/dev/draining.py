@@ -13,7 +13,8 @@ TIMEOUT_S = 15.0
 
 
 def lag(kafka: Kafka, group: str, sources: Sequence[str]) -> int:
-    """Records between the group's committed offsets and the ends of all topics of the sources; 0 when it has all.
+    """Records between the group's committed offsets and the ends of all topics of the sources, of events, and of the topic by
+    which dead letters come back; 0 when it has all.
 
     Raises:
         TransientError: the broker does not answer.
@@ -21,11 +22,11 @@ def lag(kafka: Kafka, group: str, sources: Sequence[str]) -> int:
     consumer = Consumer({**kafka.client_config(), "group.id": group, "enable.auto.commit": False})  # asks, never joins
     try:
         topics = consumer.list_topics(timeout=TIMEOUT_S).topics
-        prefixes = tuple(f"{source}." for source in sources)
+        prefixes = (*(f"{source}." for source in sources), f"{kafka.events_topic}.")
         partitions = [
             TopicPartition(name, partition)
             for name, topic in topics.items()
-            if name.startswith(prefixes)
+            if name.startswith(prefixes) or name in (kafka.retry_topic, kafka.events_topic)
             for partition in topic.partitions
         ]
         total = 0

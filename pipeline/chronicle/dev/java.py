@@ -189,6 +189,7 @@ class Registry(Part):
             "quarkus.http.access-log.enabled": "false",
             "quarkus.log.level": "WARN",
             "apicurio.datasource.url": f"jdbc:h2:file:{self.home / 'apicurio'};WRITE_DELAY=0",
+            "apicurio.ccompat.max-subjects": "100000",  # 1,000 otherwise: two a table, and no word about the rest
         }
         flags = [f"-D{name}={value}" for name, value in settings.items()]
         jar = artifact(self.cache, "plugins") / "registry" / "registry.jar"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from chronicle.errors import ConfigError
 
 DEFAULT_BASE = 28000
-SPAN = 9
+SPAN = 10
 """Ports a stack may take, from its base on."""
 
 
@@ -67,6 +67,11 @@ class Ports:
     def mysql(self) -> int:
         """A MariaDB server that names itself MySQL 5.7, for the MySQL connector."""
         return self.base + 8
+
+    @property
+    def api(self) -> int:
+        """`chronicle api`, which a person starts: no part of the stack."""
+        return self.base + 9
 
     def of(self, part: str) -> tuple[int, ...]:
         """Every port that a part listens on, its main one first."""

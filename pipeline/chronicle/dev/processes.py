@@ -84,9 +84,19 @@ def read_pid_file(path: Path) -> Identity | None:
 
 
 def is_running(identity: Identity) -> bool:
-    """Whether exactly this process is there and has not ended (a zombie has)."""
+    """Whether exactly this process is there and has not ended. A zombie has, but for one whose threads have not: they still
+    hold its files and ports."""
     found = _stat(identity.pid)
-    return found is not None and found[0] == identity and found[1] not in "ZX"
+    if found is None or found[0] != identity:
+        return False
+    return found[1] not in "ZX" or (found[1] == "Z" and _threads(identity.pid) > 1)
+
+
+def _threads(pid: int) -> int:
+    try:
+        return sum(1 for _ in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return 0
 
 
 def start(owner: Owner, command: Command, log_file: Path) -> Identity:

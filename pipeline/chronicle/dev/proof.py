@@ -96,6 +96,15 @@ def audit_records(kafka: Kafka, sources: Sequence[str]) -> list[Mapping[str, Any
     Raises:
         ChronicleError: the topic cannot be read to its end.
     """
+    return [record for record in audited(kafka, sources) if "operation" in record]
+
+
+def audited(kafka: Kafka, sources: Sequence[str]) -> list[Mapping[str, Any]]:
+    """As `audit_records`, and all events of applications of these names, whose `kind` is `event`; each with its `id`.
+
+    Raises:
+        ChronicleError: the topic cannot be read to its end.
+    """
     consumer = Consumer(
         {**kafka.client_config(), "group.id": "chronicle-demo", "enable.auto.commit": False, "enable.partition.eof": True}
     )
@@ -114,9 +123,10 @@ def audit_records(kafka: Kafka, sources: Sequence[str]) -> list[Mapping[str, Any
                 continue
             if error is not None:
                 raise KafkaException(error)
-            change = json.loads(message.value() or b"{}").get("core", {}).get("unmapped", {})
-            if change.get("source") in sources and "operation" in change:
-                by_event[message.key() or b""] = change
+            core = json.loads(message.value() or b"{}").get("core", {})
+            record = core.get("unmapped", {})
+            if record.get("source") in sources:
+                by_event[message.key() or b""] = {"id": core.get("metadata", {}).get("uid"), **record}
     except KafkaException as error:
         raise ChronicleError(f"start the broker: the audit topic cannot be read ({error.args[0].name()})") from None
     finally:

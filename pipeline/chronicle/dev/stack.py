@@ -356,7 +356,8 @@ class Stack:
             + "".join(f"{name} = {json.dumps(value)}\n" for name, value in sorted(self.environment.items()))
             + "\n"
             f"[clickhouse]\nurl = {json.dumps(self.clickhouse_url)}\n\n"
-            f"[worker]\nhttp_port = {self.ports.worker}\n",
+            f"[worker]\nhttp_port = {self.ports.worker}\n\n"
+            f"[api]\nport = {self.ports.api}\nspill_directory = {json.dumps(str(self.directory / 'spill' / 'api'))}\n",
         )
 
     @contextmanager

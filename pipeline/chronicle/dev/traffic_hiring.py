@@ -1,4 +1,5 @@
-"""The demo's recruiting: an application on MariaDB that says who did what by rows of the context table, or by comments."""
+"""The demo's recruiting: an application on MariaDB that says who did what by rows of the context table or by comments, and
+what happened by events."""
 
 from __future__ import annotations
 
@@ -14,11 +15,12 @@ from typing import Any
 import pymysql
 from pymysql.cursors import Cursor
 
-from chronicle.attribution import attribute
 from chronicle.dev.traffic import CLERKS, PEOPLE, email_of, weighted
+from chronicle.dev.traffic_sessions import Sessions
 
 DATABASE = "hiring"
 TABLES = ("hiring.campaigns", "hiring.candidates", "hiring.applications")
+SUBMITTED = "application.submitted"
 SEEDED_CAMPAIGNS, SEEDED_CANDIDATES = 5, 30
 STAGES = ("interview", "offer", "hired", "rejected")
 OPENING = datetime(2026, 3, 1, 9, 30, 0, 123_000)  # DATETIME has no zone
@@ -40,8 +42,9 @@ class Hiring:
 
     source = "hiring"
 
-    def __init__(self, login: Mapping[str, Any]) -> None:
+    def __init__(self, login: Mapping[str, Any], sessions: Sessions) -> None:
         self.connection = pymysql.connect(**login, charset="utf8mb4", autocommit=False)
+        self.sessions = sessions
         with self.connection.cursor() as cursor:
             cursor.execute("SET time_zone = '+00:00'")
             self.campaigns = _column(cursor, "SELECT id FROM campaigns ORDER BY id")
@@ -99,6 +102,9 @@ class Hiring:
                 "UPDATE candidates SET score = %s WHERE id = %s",
                 (chosen.randrange(10_000) / 1000, chosen.choice(self.candidates)),
             )
+            for campaign, candidate in new:
+                resource = ("application", f"{campaign}-{candidate}")
+                self.sessions.in_transaction(self.connection, SUBMITTED, resource, {"campaign_id": campaign})
         self.applications += new
         return self._gtid()
 
@@ -138,12 +144,15 @@ class Hiring:
 
     def _withdraw(self, chosen: random.Random) -> str:
         gone = self.applications.pop(chosen.randrange(len(self.applications)))
+        if chosen.random() < 0.3:
+            self.sessions.refused(chosen, "applications.withdraw", ("application", "{}-{}".format(*gone)))
         with self._transaction(chosen, "withdrawn") as cursor:
             cursor.execute("DELETE FROM applications WHERE campaign_id = %s AND candidate_id = %s", gone)
         return self._gtid()
 
     def _erase(self, chosen: random.Random) -> str:
         gone = self.candidates.pop(chosen.randrange(len(self.candidates)))
+        self.sessions.refused(chosen, "candidates.erase", ("candidate", gone))
         with self._transaction(chosen, "right to be forgotten") as cursor:
             # children first and by name: what a foreign key's cascade deletes is not in the binlog
             cursor.execute("DELETE FROM applications WHERE candidate_id = %s", (gone,))
@@ -164,7 +173,9 @@ class Hiring:
     def _roll_back(self, chosen: random.Random) -> None:
         with self.connection.cursor() as cursor:
             insert_candidates(cursor, [-1], chosen)
+            self.sessions.in_transaction(self.connection, SUBMITTED, ("application", "never"), {})
         self.connection.rollback()
+        self.sessions.ended(committed=False)
 
     def _clean_up(self) -> str:
         with self.connection.cursor() as cursor:
@@ -178,9 +189,11 @@ class Hiring:
         how = chosen.random()
         with ExitStack() as open_, self.connection.cursor() as cursor:
             if how < 0.7:
-                open_.enter_context(attribute(self.connection, actor=chosen.choice(CLERKS), reason=reason, comment=how < 0.25))
+                who = chosen.choice(CLERKS)
+                open_.enter_context(self.sessions.request(self.connection, chosen, who, reason, comment=how < 0.25))
             yield cursor
             self.connection.commit()
+        self.sessions.ended(committed=True)
 
     def _gtid(self) -> str:
         with self.connection.cursor() as cursor:

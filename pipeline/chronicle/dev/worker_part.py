@@ -12,6 +12,9 @@ import httpx
 from chronicle.dev.parts import NotHealthyYet, Part, base_environment
 from chronicle.dev.processes import Command
 
+CONTRACTS = "contracts"
+"""In the stack's directory: the contracts that this worker holds the tables to, the demo's own."""
+
 
 class Worker(Part):
     """One `chronicle worker` on the stack's settings and on the source files of the directory it was started from."""
@@ -30,7 +33,7 @@ class Worker(Part):
             "CHRONICLE_CONFIG": str(self.site.directory / "chronicle.toml"),
             "CHRONICLE_CONNECT__DIRECTORY": str(Path("connectors").absolute()),
             "CHRONICLE_POLICY_FILE": str(Path("policy.toml").absolute()),
-            "CHRONICLE_SCHEMAS_DIR": str(Path("schemas").absolute()),
+            "CHRONICLE_SCHEMAS_DIR": str((self.site.directory / CONTRACTS).absolute()),
             "CHRONICLE_PROCESSORS": json.dumps(["chronicle.examples.recruitment", "chronicle.examples.compliance"]),
         }
         start = "from chronicle.cli import main; main()"

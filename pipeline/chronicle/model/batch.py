@@ -1,4 +1,4 @@
-"""One batch between the pure path and the sinks: changes, typed rows for mirrors, transactions, dead letters."""
+"""One batch between the pure path and the sinks: changes, typed rows for mirrors, transactions, events, dead letters."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import polars as pl
 from chronicle.model.alerts import ALERTS
 from chronicle.model.columns import empty
 from chronicle.model.dead_letters import DeadLetter
+from chronicle.model.event_columns import NO_EVENTS
 from chronicle.model.references import References
 
 
@@ -58,11 +59,11 @@ class Batch:
     dead_letters: tuple[DeadLetter, ...] = ()
     left_out: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(topic, rule) → rows that became nothing on purpose; rules: tombstone, heartbeat, signal, schema_change,
-    notification, message (a logical message that is no context)."""
+    notification, message (a logical message that is no context), skipped (an event that the policy leaves out)."""
     warnings: Sequence[str] = ()
     """Things an operator should read once (names of tables and columns, never values)."""
     unclassified: Mapping[str, int] = field(default_factory=dict)
-    """Table (source.schema.table) → values hidden because the policy does not name their column."""
+    """Table (source.schema.table), or `events:<type>` → values hidden because the policy does not name their column."""
     granted: Mapping[tuple[str, str, str], pl.DataFrame] = field(default_factory=dict, repr=False)
     """Clear values for processors, and for nothing else: the step `processors` takes them out of the batch.
 
@@ -75,10 +76,13 @@ class Batch:
     """Clear ids of reference data, until the step `enrich` joins it; none in any sink or processor."""
     unknown_entities: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(table, into) → changes that named an entity that there is not."""
+    events: pl.DataFrame = field(default_factory=lambda: NO_EVENTS, repr=False)
+    """What applications said, columns as in `model.event_columns.EVENTS`; idempotent by source, type and `event_id`."""
 
     def rows(self) -> int:
         """How many input records this batch accounts for: each has exactly one disposition."""
-        return len(self.changes) + len(self.transactions) + len(self.dead_letters) + sum(self.left_out.values())
+        sunk = len(self.changes) + len(self.transactions) + len(self.events)
+        return sunk + len(self.dead_letters) + sum(self.left_out.values())
 
     def select(self, lo: int, hi: int) -> Batch:
         """The changes `lo` to `hi` (exclusive) with their mirror rows and alerts, nothing else: for bisecting a batch."""

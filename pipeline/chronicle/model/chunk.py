@@ -48,8 +48,9 @@ class SourceSpec:
     keyless: frozenset[str] | None = None
     """Tables (`schema.table`) without a primary key: a null key is a fault on every other table. None: not known, then a
     null key is a row of a table without one."""
-    signal_tables: frozenset[str] = frozenset({"chronicle_signal"})
-    """Tables (name without schema) whose rows steer the connector; left out by rule `signal`."""
+    signal_tables: frozenset[str] = frozenset({"chronicle_signal", "chronicle_outbox"})
+    """Tables (name without schema) whose rows steer the connector, and the outbox table, whose rows it makes events of; left
+    out by rule `signal`."""
     context_tables: frozenset[str] = frozenset({"chronicle_context"})
     """Tables (name without schema) whose rows say who did a transaction."""
     heartbeat_tables: frozenset[str] = frozenset({"chronicle_heartbeat"})

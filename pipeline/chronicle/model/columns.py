@@ -13,6 +13,9 @@ import polars as pl
 
 MICROS = pl.Datetime("us", "UTC")
 MILLIS = pl.Datetime("ms", "UTC")
+STORED_MS = (-2_208_988_800_000, 10_413_791_999_999)
+"""The times that the store holds, 1900 to 2299 (milliseconds since 1970). Whoever writes a record may choose its time, unless
+its topic has the broker's: what lies outside is stored as the nearer end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ CHANGES: tuple[ColumnSpec, ...] = (
     ColumnSpec("unavailable", pl.List(pl.String), "Array(LowCardinality(String))", "Columns whose value the database did not send (unchanged TOAST)."),
     ColumnSpec("labels", pl.List(pl.String), "Array(LowCardinality(String))", "Logical operations: the policy's labels and those of processors."),
     ColumnSpec("violations", pl.List(pl.String), "Array(LowCardinality(String))", "Value rules this row breaks and that only flag: rule:column."),
-    ColumnSpec("stub", pl.String, "LowCardinality(String)", "Why only this line is kept, without images: ignored, filtered, sampled, skipped or dropped (by a processor); empty for a change told whole."),
+    ColumnSpec("stub", pl.String, "LowCardinality(String)", "Why only this line is kept, without images: ignored, filtered, sampled, skipped, dropped (by a processor) or unaudited (as its transaction asked); empty for a change told whole."),
     ColumnSpec("policy", pl.String, "LowCardinality(String)", "Hash of the policy this row was written under (table `policies`)."),
     ColumnSpec("epoch", pl.UInt8, "UInt8", "Raised when a slot, binlog or server starts over."),
     ColumnSpec("position_hi", pl.UInt64, "", "Upper half of position, the epoch in its top 8 bits."),

@@ -27,9 +27,10 @@ class Reason(StrEnum):
     UNSUPPORTED_SCHEMA = "unsupported_schema"  # a schema that no decoder reads
     NOT_DECODABLE = "not_decodable"  # bytes do not fit their schema, or invalid JSON
     NOT_AN_ENVELOPE = "not_an_envelope"  # decodes, but is not a Debezium change
+    NOT_AN_EVENT = "not_an_event"  # decodes, but is not what an application's event is (`events.event.checked`)
     BAD_ENVELOPE = "bad_envelope"  # an envelope that breaks its contract (no op, create without after …)
     MISSING_KEY = "missing_key"  # no key although its table is not declared keyless
-    CONTRACT_BROKEN = "contract_broken"  # its writer schema breaks the table's contract
+    CONTRACT_BROKEN = "contract_broken"  # its writer schema breaks the table's contract; an event, its type's schema
     RULE_BROKEN = "rule_broken"  # a value rule of the policy
     UNCLASSIFIED = "unclassified"  # a column that the policy does not name, and wants refused
     PROCESSOR_FAILED = "processor_failed"  # a user's processor raised
@@ -38,8 +39,11 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"  # larger than a record may be, or than its audit record may be
 
 
-DECLARED = frozenset({Reason.CONTRACT_BROKEN, Reason.RULE_BROKEN, Reason.UNCLASSIFIED, Reason.PROCESSOR_FAILED})
-"""Reasons that the operator asked for: however many, they are no sign that something is wrong with the worker."""
+DECLARED = frozenset(
+    {Reason.CONTRACT_BROKEN, Reason.RULE_BROKEN, Reason.UNCLASSIFIED, Reason.PROCESSOR_FAILED, Reason.NOT_AN_EVENT}
+)
+"""Reasons that the operator asked for, or that an application alone is at fault for: however many, they are no sign that
+something is wrong with the worker, and no application's nonsense stops the changes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,8 @@ class Finding:
 
     level: Level
     kind: str
-    """`unclassified`, `contradiction`, `key`, `no table`, `no column`, `nothing to switch off`, `missing key`, `secret`."""
+    """`unclassified`, `contradiction`, `key`, `type`, `rule`, `route`, `no table`, `no column`, `nothing to switch off`,
+    `missing key`, `secret`; of events (`policy.check_events`): `no type`, `no field`."""
     where: str
     """A table and column, or a block of the policy."""
     what: str

@@ -15,11 +15,15 @@ from enum import Enum
 from typing import Any
 
 from chronicle.policy.blocks import Block, Defaults, canonical_order, treatments
+from chronicle.policy.events import EventBlock, EventPolicy
+from chronicle.policy.events import matching as matching_events
 from chronicle.policy.reading import Said, read
+from chronicle.policy.requests import NOTHING, Requests
 from chronicle.policy.resolve import matching, resolved
 from chronicle.policy.rules import Class, Route, TablePolicy, Treatment, Unclassified
 
 _HASH_VERSION = 1
+NO_CLASSES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,10 @@ class Policy:
     """16 hex digits: equal for files that mean the same, whatever their comments, layout and order."""
     text: str = field(default="", repr=False, compare=False)
     """The file as it was read."""
+    events: tuple[EventBlock, ...] = ()
+    """What is said of events, in the order in which it applies."""
+    requests: Requests = NOTHING
+    """What contexts may ask for."""
 
     @property
     def unclassified(self) -> Unclassified:
@@ -50,8 +58,9 @@ class Policy:
 
     @property
     def encrypts(self) -> bool:
-        """Whether any column is encrypted, so that a key is needed."""
-        return any(one.kind is Class.ENCRYPT for one in treatments(self.blocks, self.context))
+        """Whether any column, or any field of an event, is encrypted, so that a key is needed."""
+        said = (rule.treatment for block in self.events for rule in block.columns)
+        return any(one.kind is Class.ENCRYPT for one in (*treatments(self.blocks, self.context), *said))
 
     def table(self, source: str, schema: str, table: str, columns: Sequence[str], key: Sequence[str]) -> TablePolicy:
         """The effective policy of a table with these columns, of which `key` is the primary key. Not cached.
@@ -60,6 +69,13 @@ class Policy:
             ConfigError: a rule names a key column and gives it a class other than clear (without scan) or token.
         """
         return resolved(self.blocks, self.defaults, (source, schema, table), columns, key)
+
+    def event(self, source: str, type_: str, classes: Mapping[str, str] = NO_CLASSES) -> EventPolicy:
+        """What becomes of events of this type of an application. Not cached.
+
+        `classes`: payload field → the class that the type's own schema proposes where no rule says more.
+        """
+        return EventPolicy(matching_events(self.events, source, type_), self.unclassified, classes)
 
     def about(self, source: str, schema: str, table: str) -> tuple[Block, ...]:
         """The blocks that are about a table, in the order in which they apply."""
@@ -75,7 +91,7 @@ def parse(text: str, *, name: str = "policy.toml") -> Policy:
     said = read(text, name)
     said = replace(said, blocks=canonical_order(said.blocks))
     parts = (said.defaults, said.blocks, said.domains, said.context, said.routes, said.encrypt_key)
-    return Policy(name, *parts, hash=_hash(said), text=text)
+    return Policy(name, *parts, hash=_hash(said), text=text, events=said.events, requests=said.requests)
 
 
 def _hash(said: Said) -> str:
@@ -85,7 +101,7 @@ def _hash(said: Said) -> str:
 
 def _plain(value: Any) -> Any:
     """A noun of the policy as JSON that depends on its meaning only."""
-    if isinstance(value, Block):
+    if isinstance(value, Block | EventBlock):
         parts = {one.name: getattr(value, one.name) for one in fields(value) if one.name not in ("place", "pattern")}
         columns = sorted((rule.column.text, _plain(rule.treatment)) for rule in value.columns)
         return _plain({**parts, "columns": columns, "pattern": str(value.pattern)})

@@ -112,6 +112,8 @@ def proposal(tables: Iterable[SeenTable]) -> str:
     for line in (
         "Proposed by `chronicle policy init` from names and types: read every line, then `chronicle policy check`.",
         "Classes: clear, drop, redact, mask, token, generalize, encrypt. A column that no rule names is redacted.",
+        "Events need no line: the types that Chronicle brings, and schemas/events/*.avsc, say what may be seen of their fields",
+        "(chronicle.class; `chronicle policy show events:TYPE`). Other fields are redacted until [[events]] names them.",
     ):
         document.add(tomlkit.comment(line))
     defaults = tomlkit.table()

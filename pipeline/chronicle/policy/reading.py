@@ -19,8 +19,11 @@ from chronicle.policy.blocks import (
     LabelEntry,
     treatments,
 )
+from chronicle.policy.events import EventBlock, event_blocks
 from chronicle.policy.fields import Fields, Lines, Problems
 from chronicle.policy.patterns import Glob, TablePattern
+from chronicle.policy.requests import NOTHING, Requests, requests
+from chronicle.policy.resolve import Ruling
 from chronicle.policy.routing import routes
 from chronicle.policy.rules import Class, Enrich, Images, OnBreak, Route, RowActor, Treatment, Unclassified
 from chronicle.policy.treatments import treatment
@@ -54,6 +57,8 @@ class Said:
     blocks: tuple[Block, ...]
     """In the file's order, one per pattern."""
     routes: tuple[Route, ...]
+    events: tuple[EventBlock, ...] = ()
+    requests: Requests = NOTHING
 
 
 def document(text: str, name: str) -> dict[str, Any]:
@@ -92,13 +97,13 @@ def read(text: str, name: str) -> Said:
     top = Fields(document(text, name), (), problems)
     defaults = _defaults(top)
     domains = _domains(top)
-    context = _context(top)
+    context, asked = _context(top)
     encrypt_key = None
     if (encryption := top.table("encryption")) is not None:
         encrypt_key = _key_id(encryption)
         encryption.done()
     blocks = tuple(block for each in top.tables("tables") for block in _blocks(each))
-    said = Said(defaults, domains, context, encrypt_key, blocks, routes(top))
+    said = Said(defaults, domains, context, encrypt_key, blocks, routes(top), event_blocks(top), asked)
     top.done()
     _known_domains(said, problems)
     refuse(name, problems)
@@ -145,17 +150,18 @@ def _key_id(fields: Fields) -> str | None:
     return key
 
 
-def _context(top: Fields) -> dict[str, Treatment]:
+def _context(top: Fields) -> tuple[dict[str, Treatment], Requests]:
     fields = top.table("context")
     if fields is None:
-        return {}
+        return {}, NOTHING
     found = {
         name: treatment(fields, name, _OF_TAGS if name == "tags" else _OF_CONTEXT) for name in CONTEXT_FIELDS if name in fields
     }
     for name in CONTEXT_FIELDS:
         fields.take(name)
+    asked = requests(fields)
     fields.done()
-    return found
+    return found, asked
 
 
 def _blocks(fields: Fields) -> list[Block]:
@@ -260,7 +266,8 @@ def _actor(fields: Fields) -> ActorEntry | None:
 
 def _known_domains(said: Said, problems: Problems) -> None:
     known = {DEFAULT_DOMAIN, *said.domains}
-    for block in said.blocks:
+    blocks: tuple[Ruling, ...] = (*said.blocks, *said.events)
+    for block in blocks:
         for rule in block.columns:
             if rule.treatment.domain not in known:
                 about = f"{block.pattern}, {rule.column.text}"

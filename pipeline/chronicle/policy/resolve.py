@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from chronicle.errors import ConfigError
 from chronicle.policy.blocks import Block, ColumnRule, Defaults
@@ -37,6 +37,30 @@ _UNNAMED = {
 }
 
 
+class Pattern(Protocol):
+    """What a block is about."""
+
+    @property
+    def specificity(self) -> tuple[Any, ...]:
+        """Comparable: the greater, the more specific."""
+
+
+class Ruling(Protocol):
+    """A block with rules about columns: of tables, or of events."""
+
+    @property
+    def pattern(self) -> Pattern:
+        """What it is about."""
+
+    @property
+    def place(self) -> str:
+        """Where it stands in the file, for people."""
+
+    @property
+    def columns(self) -> tuple[ColumnRule, ...]:
+        """Its rules."""
+
+
 class Because(StrEnum):
     """Why a column becomes what it becomes."""
 
@@ -52,7 +76,7 @@ class Decision:
 
     because: Because
     treatment: Treatment
-    rules: tuple[tuple[Block, ColumnRule], ...] = ()
+    rules: tuple[tuple[Ruling, ColumnRule], ...] = ()
     """Those that decided; several that agree, or that contradict each other."""
 
     @property
@@ -69,9 +93,9 @@ class Decision:
         return f"{self.because}: {' / '.join(names)}" if names else str(self.because)
 
 
-def decided(blocks: Sequence[Block], unclassified: Unclassified, column: str) -> Decision:
+def decided(blocks: Sequence[Ruling], unclassified: Unclassified, column: str) -> Decision:
     """What blocks that are about the table say about a column of it."""
-    best: list[tuple[Block, ColumnRule]] = []
+    best: list[tuple[Ruling, ColumnRule]] = []
     best_rank: tuple[Any, ...] = ()
     for block in blocks:
         for rule in block.columns:

@@ -1,7 +1,8 @@
 """Routes: topics that are fed with some of the changes, as a policy file writes them, and which of them a change takes.
 
-A change has an event type, `<source>.<schema>.<table>.<operation>`, always four words. Patterns are those of AMQP's topic
-exchange: words with dots between them, `*` for exactly one word, `#` for any number of words, none included.
+A change has an event type, `<source>.<schema>.<table>.<operation>`, always four words; an event has its own. Patterns are
+those of AMQP's topic exchange: words with dots between them, `*` for exactly one word, `#` for any number of words, none
+included.
 """
 
 from __future__ import annotations

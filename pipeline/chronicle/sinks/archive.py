@@ -1,9 +1,10 @@
-"""The archive sink: changes as Parquet files by source and day, in a directory or an object store.
+"""The archive sink: changes and events as Parquet files by source and day, in a directory or an object store.
 
 `<url>/source=shop/date=2026-11-23/<name>.parquet`, the day being that of the commit in UTC: what Hive's partitioning is to
-DuckDB, Spark, Polars and ClickHouse. A file's name follows from the changes in it, so that a batch that comes again takes
-the place of itself. Batches may be cut differently when they come again: **readers keep one row per `event_id`, the one
-with the latest `processed_at`**.
+DuckDB, Spark, Polars and ClickHouse. Events have other columns, so they are under `<url>/events/source=…/date=…/`, the day
+being that of their arrival: an application may say any time. A file's name follows from the rows in it, so that a batch that
+comes again takes the place of itself. Batches may be cut differently when they come again: **readers keep one row per
+`event_id` (of events: per `source`, `type` and `event_id`), the one with the latest `processed_at`**.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import io
 import os
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,18 +24,22 @@ from chronicle import config
 from chronicle.codec.audit import uuid_text
 from chronicle.errors import ConfigError, TransientError
 from chronicle.model.batch import Batch
-from chronicle.model.columns import CHANGES
+from chronicle.model.columns import CHANGES, ColumnSpec
+from chronicle.model.event_columns import EVENTS
 
 _IDS = ("event_id", "entity", "previous_entity")
 """16 bytes in a frame; UUID text in a file, as every other reader shows them."""
+EVENTS_DIRECTORY = "events"
+_DIRECTORY_MAX, _CUT = 200, 160
 _LOCAL = frozenset({"file", "local"})
 
 
 class ArchiveSink:
     """Holds a batch when its files are there, whole and under their final names.
 
-    Columns as in `model.columns.CHANGES`: identifiers as text, `position_hi` and `position_lo` as two numbers (order by
-    both), the images as JSON text. Stubs, transactions, mirror rows and dead letters are not archived.
+    Columns as in `model.columns.CHANGES` and `model.event_columns.EVENTS`: identifiers as text, `position_hi` and
+    `position_lo` as two numbers (order by both), the images and payloads as JSON text. Stubs, transactions, mirror rows and
+    dead letters are not archived.
     """
 
     name = "archive"
@@ -57,18 +63,22 @@ class ArchiveSink:
     def write(self, batch: Batch) -> None:
         """As `Sink.write`; refuses no row. Raises ConfigError as well: the place may not be written."""
         changes = batch.changes.filter(pl.col("stub") == "")
-        if not len(changes):
-            return
-        days = changes.with_columns(pl.col("committed_at").dt.date().alias("_date"))
-        for (source, date), part in days.group_by("source", "_date", maintain_order=True):
-            directory = f"{self._root}/source={quote(str(source), safe='')}/date={date}"
-            self._put(directory, f"{_name(part)}.parquet", self._parquet(part))
+        self._write(self._root, changes, CHANGES, "committed_at")
+        self._write(f"{self._root}/{EVENTS_DIRECTORY}", batch.events, EVENTS, "received_at")
 
     def close(self) -> None:
         """Nothing is open between two calls of `write`."""
 
-    def _parquet(self, changes: pl.DataFrame) -> bytes:
-        readable = [_text(changes[spec.name]) if spec.name in _IDS else changes[spec.name] for spec in CHANGES]
+    def _write(self, root: str, rows: pl.DataFrame, columns: Sequence[ColumnSpec], moment: str) -> None:
+        if not len(rows):
+            return
+        days = rows.with_columns(pl.col(moment).dt.date().alias("_date"))
+        for (source, date), part in days.group_by("source", "_date", maintain_order=True):
+            directory = f"{root}/source={_directory(str(source))}/date={date}"
+            self._put(directory, f"{_name(part)}.parquet", self._parquet(part, columns))
+
+    def _parquet(self, rows: pl.DataFrame, columns: Sequence[ColumnSpec]) -> bytes:
+        readable = [_text(rows[spec.name]) if spec.name in _IDS else rows[spec.name] for spec in columns]
         buffer = io.BytesIO()
         pl.DataFrame(readable).write_parquet(buffer, compression=self._compression)
         return buffer.getvalue()
@@ -106,12 +116,22 @@ def _put_file(directory: Path, name: str, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _name(changes: pl.DataFrame) -> str:
-    """Of the changes in it, whatever else a processing makes of them."""
+def _name(rows: pl.DataFrame) -> str:
+    """Of the changes or events in it, whatever else a processing makes of them."""
     digest = hashlib.blake2b(digest_size=16)
-    for event in changes["event_id"].to_list():
+    for event in rows["event_id"].to_list():
         digest.update(event)
+    for type_ in rows["type"].to_list() if "type" in rows.columns else ():  # an application's ids are its own
+        digest.update(f"\0{type_}".encode())
     return digest.hexdigest()
+
+
+def _directory(source: str) -> str:
+    """A directory's name of at most 255 bytes: an application may be named with 1,024 characters."""
+    name = quote(source, safe="")
+    if len(name) <= _DIRECTORY_MAX:
+        return name
+    return f"{name[:_CUT]}~{hashlib.blake2b(source.encode(), digest_size=16).hexdigest()}"
 
 
 def _text(ids: pl.Series) -> pl.Series:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from chronicle.model.columns import CHANGES, MEANING
+from chronicle.model.columns import CHANGES, MEANING, STORED_MS
 from chronicle.model.dead_letters import DeadLetter
 
 _OLDEST = pl.CompatLevel.oldest()  # ClickHouse reads plain Arrow strings and lists, not views
@@ -94,6 +94,11 @@ def _is_default(column: pl.Series) -> bool:
     return not column.list.len().sum() if isinstance(column.dtype, pl.List) else bool((column == "").all())
 
 
+def events(frame: pl.DataFrame) -> Any:
+    """Rows of the table `events`."""
+    return plain(frame.drop("event_id")).append_column("event_id", sixteen(frame["event_id"]))
+
+
 def mirror(frame: pl.DataFrame, columns: Sequence[tuple[str, str, str]], places: Places, more: Sequence[str] = ()) -> Any:
     """Rows of a mirror: (frame column, mirror column, its ClickHouse type) each, the mirror's own columns, and `more`."""
     schema = frame.schema
@@ -123,7 +128,7 @@ def transactions(frame: pl.DataFrame) -> Any:
             pl.when(kind == "begin").then("occurred_at").alias("began_at"),
             pl.when(kind == "end").then("occurred_at").alias("ended_at"),
             pl.when(kind == "end").then("event_count").alias("event_count"),
-            pl.when(kind == "end").then("tables").alias("tables"),
+            pl.when(kind == "end").then("tables").fill_null([]).alias("tables"),
             pl.when(kind == "begin").then(pl.concat_list("offset")).otherwise(pl.lit([], pl.List(pl.UInt64))).alias("begins"),
             "processed_at",
         )
@@ -134,17 +139,26 @@ def transactions(frame: pl.DataFrame) -> Any:
         text=pl.when(kind == "context").then("context").otherwise(pl.lit("")).fill_null(""),
     )
     best = plain(context).to_struct_array()
-    return table.append_column("best_context", best)
+    at = table.schema.get_field_index("tables")
+    return table.set_column(at, "tables", _map(table.column(at))).append_column("best_context", best)
+
+
+def _map(column: Any) -> Any:
+    """Lists of pairs as Arrow's maps: from 26.9 on ClickHouse takes nothing else for a Map."""
+    whole = column.combine_chunks()
+    pairs = whole.values
+    return pa.MapArray.from_arrays(whole.offsets, pairs.field(0), pairs.field(1))
 
 
 def dead_letters(letters: Sequence[DeadLetter], *, failed_at_us: int, version: str) -> Any:
     """Rows of the table `dead_letters`: never the payload."""
+    low, high = STORED_MS
     return pa.table(
         {
             "topic": [each.topic for each in letters],
             "partition": pa.array([each.partition for each in letters], pa.uint32()),
             "offset": pa.array([each.offset for each in letters], pa.uint64()),
-            "timestamp": pa.array([each.timestamp_ms for each in letters], pa.timestamp("ms", "UTC")),
+            "timestamp": pa.array([min(max(each.timestamp_ms, low), high) for each in letters], pa.timestamp("ms", "UTC")),
             "stage": [str(each.stage) for each in letters],
             "reason": [str(each.reason) for each in letters],
             "detail": [each.detail for each in letters],

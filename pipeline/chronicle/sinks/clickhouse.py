@@ -1,4 +1,4 @@
-"""The ClickHouse sink: changes, mirrors, transactions and dead letters, as Arrow, whole batches at a time."""
+"""The ClickHouse sink: changes, mirrors, transactions, events and dead letters, as Arrow, whole batches at a time."""
 
 from __future__ import annotations
 
@@ -73,6 +73,8 @@ class ClickHouseSink:
         writes = [self._pool.submit(self._write_mirror, mirrors, group, changes, places) for group in _by_table(batch)]
         if len(batch.transactions):  # beside the mirrors: one wait on the server less
             writes.append(self._pool.submit(self._write_transactions, client, batch.transactions))
+        if len(batch.events):
+            writes.append(self._pool.submit(self._write_events, client, batch.events))
         try:
             rows = arrow.changes(changes, places) if len(changes) else None
         finally:
@@ -101,6 +103,9 @@ class ClickHouseSink:
 
     def _write_transactions(self, client: Client, transactions: pl.DataFrame) -> None:
         self._insert(client, arrow.transactions(transactions), "transactions", self._settings.database)
+
+    def _write_events(self, client: Client, events: pl.DataFrame) -> None:
+        self._insert(client, arrow.events(events), "events", self._settings.database)
 
     def _write_mirror(self, mirrors: Mirrors, group: list[TableRows], changes: pl.DataFrame, places: arrow.Places) -> None:
         for rows in group:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 import clickhouse_connect
 from clickhouse_connect.driver.client import Client
@@ -21,11 +22,18 @@ _CONNECT_TIMEOUT_S = 5
 def connect(clickhouse: config.ClickHouse, *, database: str | None = None) -> Client:
     """A client that several threads may share (it has no session). `database`: default for unqualified names.
 
+    Under `CHRONICLE_STORE=chdb` or `memory` the URL is `chdb://…`, and ClickHouse is a library in this process.
+
     Raises:
         TransientError: nobody answers at `clickhouse.url`.
-        ConfigError: the URL is no HTTP URL, or user or password are refused.
+        ConfigError: the URL is no HTTP URL, or user or password are refused; or another process has the embedded store open.
     """
     url = urlsplit(clickhouse.url)
+    if url.scheme == "chdb":
+        from chronicle.embedded.chdb_client import ChdbClient
+
+        path = None if url.netloc == "memory" else Path(unquote(url.path))
+        return cast(Client, ChdbClient(path, database=database))
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ConfigError("set clickhouse.url to an address like http://host:8123 or https://host:8443")
     secure = url.scheme == "https"

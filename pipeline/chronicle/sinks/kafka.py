@@ -1,4 +1,4 @@
-"""The Kafka sink: changes and contexts to the audit topic, dead letters with their original bytes to theirs."""
+"""The Kafka sink: changes, contexts and events to the audit topic, dead letters with their original bytes to theirs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib.metadata import version
 import polars as pl
 
 from chronicle import config
-from chronicle.codec import audit
+from chronicle.codec import audit, audit_events
 from chronicle.errors import ConfigError
 from chronicle.model.batch import Batch
 from chronicle.model.dead_letters import DeadLetter
@@ -70,12 +70,13 @@ class KafkaSink:
 
     def write(self, batch: Batch) -> None:
         """As `Sink.write`. Raises ConfigError as well: a topic is absent, has other partitions, or may not be written."""
-        if not (len(batch.changes) or len(batch.transactions) or batch.dead_letters):
+        if not (len(batch.changes) or len(batch.transactions) or len(batch.events) or batch.dead_letters):
             return
         self._check_partitions()
         producer, topic, partitions = self._producer, self._kafka.audit_topic, self._kafka.audit_partitions
         producer.produce(topic, audit.changes(_told(batch.changes), partitions=partitions, version=self._version))
         producer.produce(topic, audit.contexts(batch.transactions, partitions=partitions, version=self._version))
+        producer.produce(topic, audit_events.events(batch.events, partitions=partitions, version=self._version))
         send_dead_letters(producer, batch.dead_letters, lambda _: self._kafka.dead_letter_topic, at_s=self._clock())
         producer.confirm()
 

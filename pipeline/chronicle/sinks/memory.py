@@ -15,7 +15,8 @@ class MemorySink:
     name = "memory"
 
     def __init__(self, *, image_bytes_max: int | None = None) -> None:
-        """`image_bytes_max`: changes whose `after` is longer are refused, as a store with a record limit would."""
+        """`image_bytes_max`: changes whose `after`, and events whose payload is longer are refused, as a store with a record
+        limit would."""
         self._image_bytes_max = image_bytes_max
         self.changes: dict[bytes, dict[str, Any]] = {}
         self.rows: dict[tuple[str, str, str], dict[bytes, dict[str, Any]]] = {}
@@ -25,13 +26,12 @@ class MemorySink:
         self.dead_letters: dict[tuple[str, int, int], DeadLetter] = {}
         self.alerts: dict[bytes, dict[str, Any]] = {}
         """By alert id, the latest."""
+        self.events: dict[tuple[str, str, bytes], dict[str, Any]] = {}
+        """What applications said, by (source, type, event id), the latest processing."""
 
     def write(self, batch: Batch) -> None:
         """As `Sink.write`: all or nothing, so a refused batch leaves no trace."""
-        if self._image_bytes_max is not None:
-            longest = batch.changes["after"].str.len_bytes().max()
-            if isinstance(longest, int) and longest > self._image_bytes_max:
-                raise SinkRejected("a change is larger than this memory sink takes")
+        self._refuse_large(batch)
         for change in batch.changes.iter_rows(named=True):
             known = self.changes.get(change["event_id"])
             if known is None or known["processed_at"] <= change["processed_at"]:
@@ -47,8 +47,19 @@ class MemorySink:
             known = self.alerts.get(alert["alert_id"])
             if known is None or known["raised_at"] <= alert["raised_at"]:
                 self.alerts[alert["alert_id"]] = alert
+        for event in batch.events.iter_rows(named=True):
+            at = (event["source"], event["type"], event["event_id"])
+            known = self.events.get(at)
+            if known is None or known["processed_at"] <= event["processed_at"]:
+                self.events[at] = event
         for letter in batch.dead_letters:
             self.dead_letters[letter.topic, letter.partition, letter.offset] = letter
+
+    def _refuse_large(self, batch: Batch) -> None:
+        for column in (batch.changes["after"], batch.events["payload"]):
+            longest = column.str.len_bytes().max()
+            if self._image_bytes_max is not None and isinstance(longest, int) and longest > self._image_bytes_max:
+                raise SinkRejected("a change or an event is larger than this memory sink takes")
 
     def close(self) -> None:
         """Nothing to give back: what was written can still be read."""

@@ -1,4 +1,4 @@
-"""The sink of routes: the changes that each route takes, to its topic, confirmed like the audit topic's."""
+"""The sink of routes: the changes and events that each route takes, to its topic, confirmed like the audit topic's."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ class RouteSink:
         """As `Sink.write`. Raises ConfigError as well: a topic is absent or may not be written."""
         for one in self._router.deliveries(batch.changes, self._producer.partitions, version=self._version):
             self._producer.produce(one.topic, one.records, _HEADERS[one.format])
+        if len(batch.events):
+            for one in self._router.event_deliveries(batch.events, self._producer.partitions, version=self._version):
+                self._producer.produce(one.topic, one.records, _HEADERS[one.format])
         self._producer.confirm()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The webhook sink: deliveries posted to an HTTPS endpoint: signed, repeated, and never to an address inside."""
+"""The webhook sink: changes and events posted to an HTTPS endpoint: signed, repeated, and never to an address inside."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from chronicle.errors import ConfigError, SinkRejected, TransientError
 from chronicle.model.batch import Batch
 from chronicle.policy.rules import RouteFormat
 from chronicle.sinks.addresses import Address, Resolve, reachable
-from chronicle.stages.deliveries import delivery
+from chronicle.stages.deliveries import delivery, event_delivery
 
 ANSWER_BYTES_MAX = 64 * 1024
 """Of an answer's body, which nobody reads: a longer one costs its connection."""
 REMEMBERED_MAX = 50_000
-"""Changes that are known to be delivered, and not sent again by this process when their batch is repeated."""
+"""Changes and events that are known to be delivered, and not sent again by this process when their batch is repeated."""
 _TRANSIENT = frozenset({408, 425, 429})
 _OURS = frozenset({401, 403, 404, 405, 407, 410})
 """Answers about the address or the credentials, not about a record: dead letters would be the wrong alarm."""
@@ -50,21 +50,22 @@ class _Request:
     """One request's worth of records."""
 
     marks: Sequence[bytes] = field(repr=False)
-    """What names each change in each of its processings."""
+    """What names each change or event in each of its processings."""
     body: bytes = field(repr=False)
 
     @property
     def id(self) -> str:
-        """The same when the same changes are sent again."""
+        """The same when the same records are sent again."""
         return str(UUID(bytes=hashlib.blake2b(b"".join(self.marks), digest_size=16).digest()))
 
 
 class WebhookSink:
     """Holds a batch when the endpoint has answered 2xx for every record of it, in their order.
 
-    An answer may be lost, so a record may come again: the receiver knows it by its event id, and a whole request that is
-    repeated by `X-Chronicle-Id`. 408, 425, 429, 5xx and silence are the world's (`Retry-After` is obeyed); 401, 403, 404,
-    405, 407, 410 and redirects are the operator's; any other 4xx is about a record, which the engine narrows down.
+    An answer may be lost, so a record may come again: the receiver knows a change by its event id, an event by source, type
+    and event id, and a whole request that is repeated by `X-Chronicle-Id`. 408, 425, 429, 5xx and silence are the world's
+    (`Retry-After` is obeyed); 401, 403, 404, 405, 407, 410 and redirects are the operator's; any other 4xx is about a record,
+    which the engine narrows down.
     """
 
     name = "webhook"
@@ -94,13 +95,10 @@ class WebhookSink:
 
     def write(self, batch: Batch) -> None:
         """As `Sink.write`. Raises ConfigError as well. Transactions, mirror rows and dead letters are not for endpoints."""
-        changes = batch.changes.filter(pl.col("stub") == "")
-        marks = _marks(changes)
-        fresh = [row for row, mark in enumerate(marks) if mark not in self._delivered]
-        if not fresh:
+        marks, records = self._fresh(batch)
+        if not records:
             return
-        made = delivery("", self._format, changes[fresh], 1, version=self._version)
-        for request in self._requests([marks[row] for row in fresh], made.records.values):
+        for request in self._requests(marks, records):
             self._deliver(request)
             for mark in request.marks:
                 self._delivered[mark] = None
@@ -112,6 +110,27 @@ class WebhookSink:
         if self._client is not None:
             self._client.close()
             self._client = None
+
+    def _fresh(self, batch: Batch) -> tuple[list[bytes], list[bytes]]:
+        """What is not known to be delivered: marks and records, those of one partition in its order."""
+        changes = batch.changes.filter(pl.col("stub") == "")
+        marks: list[bytes] = []
+        records: list[bytes] = []
+        places: list[tuple[str, int, int]] = []
+        for rows, marked, make in ((changes, _marks, delivery), (batch.events, _event_marks, event_delivery)):
+            if not len(rows):
+                continue
+            mine = marked(rows)
+            fresh = [row for row, mark in enumerate(mine) if mark not in self._delivered]
+            if fresh:
+                part = rows[fresh]
+                marks += [mine[row] for row in fresh]
+                records += make("", self._format, part, 1, version=self._version).records.values
+                places += part.select("topic", "partition", "offset").iter_rows()
+        if len(changes) and len(batch.events):  # a route may take both, and they came in one order
+            order = sorted(range(len(places)), key=places.__getitem__)
+            return [marks[at] for at in order], [records[at] for at in order]
+        return marks, records
 
     def _requests(self, marks: Sequence[bytes], records: Sequence[bytes]) -> Iterator[_Request]:
         start, size = 0, 0
@@ -224,6 +243,12 @@ def _marks(changes: pl.DataFrame) -> list[bytes]:
     """What names each change in each of its processings."""
     rows = changes.select("event_id", "policy", pl.col("processed_at").to_physical()).iter_rows()
     return [event + f"{policy}{processed}".encode() for event, policy, processed in rows]
+
+
+def _event_marks(events: pl.DataFrame) -> list[bytes]:
+    """The same for events, whose ids are their applications': none names a change."""
+    rows = events.select("source", "type", "event_id", "policy", pl.col("processed_at").to_physical()).iter_rows()
+    return [event + f"{source}\0{type_}\0{policy}{processed}".encode() for source, type_, event, policy, processed in rows]
 
 
 def _checked(webhook: config.Webhook) -> httpx.URL:

@@ -2,7 +2,7 @@
 
 The ladder, best first: a logical message, a row of the context table, a comment on the statement, the row itself. What a
 better rung says replaces all fields of a worse one: two are never mixed. A change whose transaction may still get a
-context is `pending`; the view `audit_trail` takes the context that comes later.
+context is `pending`; the view `attributed_changes` takes the context that comes later.
 """
 
 from __future__ import annotations

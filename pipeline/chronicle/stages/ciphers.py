@@ -2,8 +2,8 @@
 
 An encrypted value is `e1.<key id>.<URL-safe base64, unpadded>` of AES-SIV over the value's canonical text, padded to whole
 blocks of 16 bytes (so that the length of a short value is not told). Associated data: the table, column and image that it
-stands in, and the change's event id; a ciphertext that was moved elsewhere does not open. The AES key is derived from the
-ring's secret by BLAKE2b.
+stands in (of an event: its source, type and field), and the event id; a ciphertext that was moved elsewhere does not open. The
+AES key is derived from the ring's secret by BLAKE2b.
 
 The event id follows from the images' rows only after the images were made. So an image first holds a *mark* of the process's
 `Sentinel` where the ciphertext will stand, and `sealed` puts the ciphertexts in place.
@@ -105,7 +105,7 @@ class Cipher:
         self._head = f"{PREFIX}{key_id}."
         self._aead = AESSIV(hashlib.blake2b(key, digest_size=64, person=_PERSON).digest())
 
-    def encrypted(self, texts: pl.Series, event_ids: pl.Series, *, table: str, column: str, image: Image) -> pl.Series:
+    def encrypted(self, texts: pl.Series, event_ids: pl.Series, *, table: str, column: str, image: str) -> pl.Series:
         """Ciphertexts of a column's texts (String), given the events' ids (Binary, 16 bytes). Null stays null.
 
         The one place where cells are looped over.
@@ -119,7 +119,7 @@ class Cipher:
         url_safe = pl.col("c").str.replace_all("+", "-", literal=True).str.replace_all("/", "_", literal=True)
         return raw.select(pl.lit(self._head) + url_safe.str.strip_chars_end("=")).to_series().alias(texts.name)
 
-    def decrypted(self, ciphertext: bytes, *, table: str, column: str, image: Image, event_id: bytes) -> str:
+    def decrypted(self, ciphertext: bytes, *, table: str, column: str, image: str, event_id: bytes) -> str:
         """The clear text.
 
         Raises:
@@ -176,7 +176,13 @@ def is_sealed(value: object) -> bool:
     return isinstance(value, str) and value.startswith(PREFIX) and value.count(".") > 1
 
 
-def opened(text: str, ring: EncryptionKeys, *, table: str, column: str, image: Image, event_id: bytes) -> str:
+def place_of_event(source: str, type_: str, field: str) -> dict[str, str]:
+    """Where a field of an event's payload stands: `table`, `column` and `image` of its ciphertext. No change has such a place:
+    a table's name has two dots, and its images are `before` and `after`."""
+    return {"table": f"events.{source}", "column": f"payload.{field}", "image": f"type {type_}"}
+
+
+def opened(text: str, ring: EncryptionKeys, *, table: str, column: str, image: str, event_id: bytes) -> str:
     """The clear text of a ciphertext that stands in this table (source.schema.table), column, image and change.
 
     `event_id`: 16 bytes, the UUID's as they are shown.

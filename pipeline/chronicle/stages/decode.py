@@ -6,7 +6,7 @@ are handled as columns; what runs per record in Python is the look at the first 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, KeysView, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -158,6 +158,11 @@ class Schemas:
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.limits = limits
         self._parsed: dict[int, WriterSchema | UnsupportedSchema] = {}
+
+    @property
+    def known(self) -> KeysView[int]:
+        """Ids of those that were parsed."""
+        return self._parsed.keys()
 
     def get(self, head: bytes, texts: Mapping[int, str | None]) -> WriterSchema | tuple[Reason, str]:
         """The schema a head names, or why there is none."""

@@ -1,4 +1,4 @@
-"""Deliveries: which changes of a batch each route takes, and what it sends of them as records of its topic.
+"""Deliveries: which changes and events of a batch each route takes, and what it sends of them as records of its topic.
 
 Routes come last, after policy, attribution, reference data and processors: what a route sends is what the audit topic has.
 """
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from chronicle.codec import audit
+from chronicle.codec import audit, audit_events
 from chronicle.policy.routing import event_type, matches
 from chronicle.policy.rules import Route, RouteFormat
 
@@ -75,6 +75,31 @@ class Router:
             if flags.any()
         ]
 
+    def event_deliveries(self, events: pl.DataFrame, partitions: Callable[[str], int], *, version: str) -> list[Delivery]:
+        """What goes where of what applications said. `events`: columns as in `model.event_columns.EVENTS`.
+
+        Patterns match the event's type. A route with `where` takes none: its condition is about a table's columns.
+        """
+        found: dict[tuple[str, RouteFormat], Flags] = {}
+        types = events["type"].unique().to_list()
+        routes_of = {type_: self._taking(type_) for type_ in types}
+        for index, route in enumerate(self.routes):
+            mine = [type_ for type_ in types if index in routes_of[type_]]
+            if not mine or route.where is not None:
+                continue
+            flags = events["type"].is_in(mine).to_numpy()
+            if route.sample is not None:
+                flags = flags & (_share(events["event_id"]) < route.sample)
+            if route.labels:
+                flags = flags & _labelled(events, route)
+            at = (route.to, route.format)
+            found[at] = found[at] | flags if at in found else flags
+        return [
+            event_delivery(topic, form, events.filter(pl.Series(flags)), partitions(topic), version=version)
+            for (topic, form), flags in found.items()
+            if flags.any()
+        ]
+
     def taken(self, changes: pl.DataFrame) -> Mapping[tuple[str, RouteFormat], Flags]:
         """By topic, which of the changes it gets: those that any of its routes takes."""
         found: dict[tuple[str, RouteFormat], Flags] = {}
@@ -107,10 +132,27 @@ class Router:
         if not route.where_deletes:
             chosen |= changes["operation"].is_in(_LASTING).to_numpy() & fits
         if route.labels:
-            wanted = pl.Series([list(route.labels)], dtype=pl.List(pl.String))
-            common = pl.col("labels").list.set_intersection(pl.lit(wanted).first()).list.len() > 0
-            chosen &= changes.select(common).to_series().fill_null(False).to_numpy()
+            chosen &= _labelled(changes, route)
         return chosen
+
+
+def _labelled(rows: pl.DataFrame, route: Route) -> Flags:
+    """Those with one of the route's labels."""
+    wanted = pl.Series([list(route.labels)], dtype=pl.List(pl.String))
+    common = pl.col("labels").list.set_intersection(pl.lit(wanted).first()).list.len() > 0
+    return rows.select(common).to_series().fill_null(False).to_numpy()
+
+
+def event_delivery(topic: str, form: RouteFormat, events: pl.DataFrame, partitions: int, *, version: str) -> Delivery:
+    """As `delivery`, of what applications said."""
+    records = audit_events.events(events, partitions=partitions, version=version)
+    if form is RouteFormat.CLOUDEVENTS:
+        texts = audit.uuid_text(events["event_id"])
+        frame = events.select("source", "type", pl.col("time").alias("at")).with_columns(
+            texts.alias("id"), pl.Series("record", records.values, dtype=pl.Binary).cast(pl.String)
+        )
+        records = audit.Records(records.keys, _enveloped(frame, ()), records.partitions)
+    return Delivery(topic, form, records)
 
 
 def delivery(topic: str, form: RouteFormat, changes: pl.DataFrame, partitions: int, *, version: str) -> Delivery:
@@ -127,7 +169,7 @@ def _cloudevents(changes: pl.DataFrame, records: audit.Records) -> list[bytes]:
     named = types.with_columns(pl.Series("_event", [event_type(*row) for row in types.iter_rows()], dtype=pl.String))
     events = changes.select(_TYPE).join(named, on=_TYPE, how="left", maintain_order="left")["_event"]
     text = pl.DataFrame({"id": records.keys, "record": records.values}, schema={"id": pl.Binary, "record": pl.Binary})
-    frame = changes.select("committed_at", "source").hstack(
+    frame = changes.select(pl.col("committed_at").alias("at"), "source").hstack(
         [
             text["id"].cast(pl.String),
             text["record"].cast(pl.String),
@@ -135,7 +177,12 @@ def _cloudevents(changes: pl.DataFrame, records: audit.Records) -> list[bytes]:
             events.alias("type"),
         ]
     )
-    naive = pl.col("committed_at").dt.cast_time_unit("us").dt.replace_time_zone(None)
+    return _enveloped(frame, (pl.lit('","subject":"'), pl.col("entity")))
+
+
+def _enveloped(frame: pl.DataFrame, subject: Sequence[pl.Expr]) -> list[bytes]:
+    """`frame`: id, source, type, at, and the audit record."""
+    naive = pl.col("at").dt.cast_time_unit("us").dt.replace_time_zone(None)
     pieces = (
         pl.lit('{"data":'),
         pl.col("record"),
@@ -143,8 +190,8 @@ def _cloudevents(changes: pl.DataFrame, records: audit.Records) -> list[bytes]:
         pl.col("id"),
         pl.lit('","source":"/chronicle/'),
         _inside(pl.col("source")),
-        pl.lit('","specversion":"1.0","subject":"'),
-        pl.col("entity"),
+        pl.lit('","specversion":"1.0'),
+        *subject,
         pl.lit('","time":"'),
         naive.dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ"),
         pl.lit('","type":"chronicle.'),
@@ -162,6 +209,9 @@ def _inside(text: pl.Expr) -> pl.Expr:
 
 def _share_of(changes: pl.DataFrame) -> npt.NDArray[np.float64]:
     """Where in [0, 1) each entity stands, the same in every route and every run; a row without a key by itself."""
-    names = changes.select(pl.when(pl.col("key") == "").then("event_id").otherwise("entity")).to_series()
+    return _share(changes.select(pl.when(pl.col("key") == "").then("event_id").otherwise("entity")).to_series())
+
+
+def _share(names: pl.Series) -> npt.NDArray[np.float64]:
     first = np.frombuffer(b"".join(names.to_list()), ">u8").reshape(len(names), 2)[:, 0]
     return np.asarray(first / 2.0**64, np.float64)

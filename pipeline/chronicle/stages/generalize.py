@@ -98,6 +98,17 @@ def staged(make: Make, dtype: pl.DataType) -> Make:
     return lambda value: value.map_batches(over, return_dtype=dtype)
 
 
+def chained(first: Make, then: Make, dtype: pl.DataType) -> Make:
+    """`then` of what `first` makes of values of this type: each computed once, for the reason of `staged`."""
+    one, two = first(pl.col("v")).alias("v"), then(pl.col("v"))
+    made = pl.Series("v", [], dtype=dtype).to_frame().select(one).select(two).dtypes[0]
+
+    def over(series: pl.Series) -> pl.Series:
+        return series.alias("v").to_frame().select(one).select(two.alias(series.name)).to_series()
+
+    return lambda value: value.map_batches(over, return_dtype=made)
+
+
 def known_values(value: pl.Expr, condition: pl.Expr) -> pl.Expr:
     """The value where the condition holds, otherwise null."""
     return pl.when(condition).then(value)
@@ -171,8 +182,7 @@ def _zoned(step: str) -> Make:
     def coarse(text: pl.Expr) -> pl.Expr:
         return known_values(_cut(text, step, ".000000Z"), text.str.contains(_DATE + "T" + _OF_DAY[1:] + "Z$"))
 
-    canonical = staged(times.zoned_text, pl.String())
-    return lambda value: coarse(canonical(value))
+    return chained(times.zoned_text, coarse, pl.String())
 
 
 def _hours(column: Column, value: pl.Expr, unit: times.Unit) -> pl.Expr:

@@ -1,7 +1,9 @@
-"""The pure path of one batch: raw records and their schemas in, changes, mirror rows, transactions and dead letters out.
+"""The pure path of one batch: raw records and their schemas in, changes, mirror rows, transactions, events and dead letters
+out.
 
     flatten → group → keys → decode → (envelopes: rules, policy, mirror) → validate → identify → meaning → Batch
                                       (transaction topic: markers, messages, context rows)
+    topics of events: `stages.events`
 
 Plans are compiled once per (source, table, writer schema, key) and kept; everything else follows from the arguments.
 """
@@ -9,6 +11,7 @@ Plans are compiled once per (source, table, writer schema, key) and kept; everyt
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -25,6 +28,7 @@ from chronicle.stages import decode, gather
 from chronicle.stages.attribute import stored
 from chronicle.stages.changes import Changes, Tables
 from chronicle.stages.decode import Outcome, Part, Pending, Records, Schemas
+from chronicle.stages.events import EventRules, Events
 from chronicle.stages.keys import KeyReader, Keys
 from chronicle.stages.sanitize import sanitized_context
 from chronicle.stages.table_plan import Rules
@@ -37,8 +41,17 @@ NO_SOURCE = SourceSpec("", "")
 class Path:
     """The compiled pure path of some sources. Not thread-safe: one batch at a time."""
 
-    def __init__(self, sources: Sequence[SourceSpec], identity_key: bytes, rules: Rules, limits: Limits = LIMITS) -> None:
-        """`identity_key`: of the deployment, at most 64 bytes; event ids follow from it."""
+    def __init__(
+        self,
+        sources: Sequence[SourceSpec],
+        identity_key: bytes,
+        rules: Rules,
+        limits: Limits = LIMITS,
+        *,
+        events: EventRules | None = None,
+    ) -> None:
+        """`identity_key`: of the deployment, at most 64 bytes; event ids follow from it. `events`: of the topic
+        chronicle.events, in open mode, where nothing is said."""
         if not 0 < len(identity_key) <= identity.KEY_BYTES_MAX:
             raise ValueError(f"an identity key has 1 to {identity.KEY_BYTES_MAX} bytes")
         self._sources = sorted(sources, key=lambda one: len(one.name), reverse=True)
@@ -47,16 +60,39 @@ class Path:
         self._rules = rules
         self._tables = Tables(rules, limits)
         self._identity_key = identity_key
+        self._events = Events(events or EventRules(), rules, self._schemas, identity_key)
 
     def schema_ids(self, chunks: Sequence[Chunk]) -> frozenset[int]:
         """Registry ids that `run` needs the schemas of."""
-        return decode.schema_ids(chunk for chunk in chunks if self._spec(chunk.topic) is not NO_SOURCE)
+        read, events = self._apart(chunks)
+        ids = decode.schema_ids(chunk for chunk in read if self._spec(chunk.topic) is not NO_SOURCE)
+        return ids | self._events.schema_ids(events) if events else ids
 
     def run(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:
         """Process a batch. Each input record is accounted for once (`Batch.rows`).
 
         `schemas`: texts by registry id; None, or absent: the registry does not know it. `now_us`: microseconds since 1970.
         """
+        chunks, said = self._apart(chunks)
+        batch = self._changes(chunks, schemas, now_us)
+        if not said:
+            return batch
+        told = self._events.run(said, schemas, now_us)
+        return replace(
+            batch,
+            events=told.events,
+            dead_letters=(*batch.dead_letters, *told.dead_letters),
+            left_out={**batch.left_out, **told.left_out},
+            warnings=(*batch.warnings, *told.warnings),
+            unclassified={**batch.unclassified, **told.unclassified},
+        )
+
+    def _apart(self, chunks: Sequence[Chunk]) -> tuple[Sequence[Chunk], Sequence[Chunk]]:
+        """What sources wrote, and what applications said."""
+        said = [chunk for chunk in chunks if self._events.about(chunk.topic)]
+        return ([chunk for chunk in chunks if not self._events.about(chunk.topic)], said) if said else (chunks, said)
+
+    def _changes(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:
         records = decode.flatten(chunks)
         facts = gather.facts(records, [self._spec(topic) for topic in records.topics])
         outcome = Outcome(records)

@@ -7,19 +7,23 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from chronicle.codec import audit_reading
+from chronicle.codec import audit_events_reading, audit_reading
 from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk
 from chronicle.model.columns import TRANSACTIONS, empty
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.model.event_columns import NO_EVENTS
 
 _PLACE = ("topic", "partition", "offset")
+_CHANGE = ("event_id",)
+_EVENT = ("source", "type", "event_id")
+_Place = tuple[Chunk, int]
 
 
 class Receiving:
     """What was sanitized, attributed and routed is taken as it is; there are no mirror rows and no transactions.
 
-    `topic`, `partition` and `offset` of a change are where it was read here: the route's topic, not the raw one.
+    `topic`, `partition` and `offset` of a change or an event are where it was read here: the route's topic, not the raw one.
     """
 
     def schema_ids(self, chunks: Sequence[Chunk]) -> frozenset[int]:  # noqa: ARG002 (the protocol's)
@@ -27,31 +31,50 @@ class Receiving:
         return frozenset()
 
     def run(self, chunks: Sequence[Chunk], schemas: Mapping[int, str | None], now_us: int) -> Batch:  # noqa: ARG002
-        """Each record is a change, a dead letter (`not_decodable`), or left out: tombstones, and changes that come again in
+        """Each record is a change, an event, a dead letter (`not_decodable`), or left out: tombstones, and what comes again in
         the batch (rule `repeated`; the latest processing stays)."""
-        places = [(chunk, index) for chunk in chunks for index in range(len(chunk))]
-        told = [(chunk, index) for chunk, index in places if chunk.values[index] is not None]
-        left_out = Counter((chunk.topic, "tombstone") for chunk, index in places if chunk.values[index] is None)
-        read = audit_reading.changes([chunk.values[index] for chunk, index in told])
-        where = [told[row] for row in read.rows]
-        changes = read.changes.with_columns(
-            pl.Series("topic", [chunk.topic for chunk, _ in where], dtype=pl.String),
-            pl.Series("partition", [chunk.partition for chunk, _ in where], dtype=pl.UInt32),
-            pl.Series("offset", [chunk.offsets[index] for chunk, index in where], dtype=pl.UInt64),
-        )
-        once = _once(changes)
-        left_out.update((topic, "repeated") for topic in changes.join(once, on=_PLACE, how="anti")["topic"])
-        letters = tuple(_letter(*told[row]) for row in read.unreadable)
-        return Batch(once, (), empty(TRANSACTIONS), letters, dict(left_out))
+        left_out: Counter[tuple[str, str]] = Counter()
+        places: list[_Place] = []
+        values: list[bytes] = []
+        for chunk in chunks:
+            for index, value in enumerate(chunk.values):
+                if value is None:
+                    left_out[chunk.topic, "tombstone"] += 1
+                else:
+                    places.append((chunk, index))
+                    values.append(value)
+        maybe = [at for at, value in enumerate(values) if audit_events_reading.maybe(value)]
+        others, events = list(range(len(values))), NO_EVENTS
+        if maybe:
+            found = audit_events_reading.events([values[at] for at in maybe])
+            are = {maybe[row] for row in found.rows}
+            events = _placed(found.events, [places[maybe[row]] for row in found.rows])
+            others = [at for at in others if at not in are]
+        read = audit_reading.changes([values[at] for at in others])
+        changes = _placed(read.changes, [places[others[row]] for row in read.rows])
+        once, told = _once(changes, _CHANGE), _once(events, _EVENT)
+        for all_, kept in ((changes, once), (events, told)):
+            if len(all_) > len(kept):
+                left_out.update((topic, "repeated") for topic in all_.join(kept, on=_PLACE, how="anti")["topic"])
+        letters = tuple(_letter(*places[others[row]]) for row in read.unreadable)
+        return Batch(once, (), empty(TRANSACTIONS), letters, dict(left_out), events=told)
 
 
-def _once(changes: pl.DataFrame) -> pl.DataFrame:
-    """Each change once, in its latest processing, where it came first."""
-    if changes["event_id"].n_unique() == len(changes):
-        return changes
-    latest = changes.sort("processed_at", maintain_order=True).unique("event_id", keep="last", maintain_order=True)
-    first = changes.select("event_id").with_row_index("_at").unique("event_id", keep="first")
-    return latest.join(first, on="event_id", how="left").sort("_at").drop("_at")
+def _placed(rows: pl.DataFrame, where: Sequence[_Place]) -> pl.DataFrame:
+    return rows.with_columns(
+        pl.Series("topic", [chunk.topic for chunk, _ in where], dtype=pl.String),
+        pl.Series("partition", [chunk.partition for chunk, _ in where], dtype=pl.UInt32),
+        pl.Series("offset", [chunk.offsets[index] for chunk, index in where], dtype=pl.UInt64),
+    )
+
+
+def _once(rows: pl.DataFrame, name: Sequence[str]) -> pl.DataFrame:
+    """Each change or event once, in its latest processing, where it came first."""
+    if not rows.select(name).is_duplicated().any():
+        return rows
+    latest = rows.sort("processed_at", maintain_order=True).unique(name, keep="last", maintain_order=True)
+    first = rows.select(name).with_row_index("_at").unique(name, keep="first")
+    return latest.join(first, on=name, how="left").sort("_at").drop("_at")
 
 
 def _letter(chunk: Chunk, index: int) -> DeadLetter:
@@ -65,5 +88,5 @@ def _letter(chunk: Chunk, index: int) -> DeadLetter:
         headers=chunk.headers[index],
         stage=Stage.DECODE,
         reason=Reason.NOT_DECODABLE,
-        detail="no audit record of a change",
+        detail="no audit record of a change or an event",
     )

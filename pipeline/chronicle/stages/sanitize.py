@@ -20,10 +20,11 @@ def token_key(identity_key: bytes) -> bytes:
 
 def sanitized_context(value: Mapping[str, Any]) -> dict[str, Any]:
     """A context without the values under secret-looking names, at any depth."""
-    return {name: FILTERED if looks_secret(name) and one is not None else _inner(one) for name, one in value.items()}
+    return {name: FILTERED if looks_secret(name) and one is not None else inner(one) for name, one in value.items()}
 
 
-def _inner(value: Any) -> Any:
+def inner(value: Any) -> Any:
+    """As `sanitized_context`, of any JSON value."""
     if isinstance(value, dict):
         return sanitized_context(value)
-    return [_inner(one) for one in value] if isinstance(value, list) else value
+    return [inner(one) for one in value] if isinstance(value, list) else value

@@ -115,6 +115,8 @@ class Rules:
     """By subject (`source.schema.table-value`): what consumers of a table rely on."""
     granted: Grants = nothing_granted
     """Columns that processors see in clear."""
+    keep_whole: bool = False
+    """Images of `images = "changed"` stay whole: the step `requests` makes them what they are to be."""
 
 
 def compiled(
@@ -197,7 +199,7 @@ class TablePlan:
             trust,
             written=self.treated,
             once=self.once,
-            only_changed=policy.images is Images.CHANGED,
+            only_changed=policy.images is Images.CHANGED and not rules.keep_whole,
             bare_deletes=policy.images is not Images.FULL and not policy.snapshot_on_delete,
             extras=extras,
         )

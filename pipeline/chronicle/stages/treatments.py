@@ -176,15 +176,22 @@ def _coarse(column: Column, coarse: Make, text: Make | None = None) -> Treated:
     """
     meaning = meaning_of(column)
     canonical = text or meaning.text
-    number = column.dtype.is_integer() and generalize.clock_of(column) is None  # has a coarse value always
+    clock = generalize.clock_of(column) is not None
+    number = column.dtype.is_integer() and not clock  # has a coarse value always
     hidden = pl.lit(_FILTERED_JSON if meaning.raw else FILTERED)
 
-    def image(value: pl.Expr) -> pl.Expr:
-        shown = canonical(coarse(value))
-        return shown if number else pl.when(value.is_not_null()).then(shown.fill_null(hidden))
+    def plain(then: Make) -> Make:
+        return lambda value: then(coarse(value))
 
-    def typed(value: pl.Expr) -> pl.Expr:
-        return mirror_value(column, coarse(value))
+    def once(then: Make) -> Make:
+        return generalize.chained(coarse, then, column.dtype)
+
+    # what is made of an instant names it many times
+    after = once if clock else plain
+    shown, typed = after(canonical), after(lambda value: mirror_value(column, value))
+
+    def image(value: pl.Expr) -> pl.Expr:
+        return shown(value) if number else pl.when(value.is_not_null()).then(shown(value).fill_null(hidden))
 
     def fits(value: pl.Expr) -> pl.Expr:
         return value.is_null() | typed(value).is_not_null()

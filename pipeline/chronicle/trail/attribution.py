@@ -106,7 +106,7 @@ def report(client: Client, database: str, *, since: datetime | None = None, limi
     late = 0
     counted = f"""
         SELECT source, schema, table, attribution, count() AS changes, countIf(attributed_late) AS late
-        FROM {{database:Identifier}}.audit_trail WHERE {_WHERE} GROUP BY source, schema, table, attribution ORDER BY ALL
+        FROM {{database:Identifier}}.attributed_changes WHERE {_WHERE} GROUP BY source, schema, table, attribution ORDER BY ALL
     """  # noqa: S608  (built from this module's own texts; every value is bound)
     for row in rows(client, counted, asked):
         by_rung = tables.setdefault(TableName(row["source"], row["schema"], row["table"]), {})
@@ -138,7 +138,7 @@ _OUT_OF_BAND = f"""
         source, assumeNotNull(transaction_id) AS transaction, max(committed_at) AS committed, count() AS changes,
         arraySort(groupUniqArray(concat(schema, '.', table))) AS tables,
         arraySort(groupUniqArray(operation)) AS operations, count() OVER () AS transactions
-    FROM {{database:Identifier}}.audit_trail
+    FROM {{database:Identifier}}.attributed_changes
     WHERE {_WHERE} AND attribution = 'none' AND transaction_id IS NOT NULL
     GROUP BY source, epoch, transaction_id ORDER BY committed DESC, transaction DESC LIMIT {{limit:UInt64}}
 """  # noqa: S608  (built from this module's own texts; every value is bound)

@@ -152,9 +152,9 @@ def changes(client: Client, database: str, filters: Filters, *, limit: int) -> l
     order = f"ORDER BY {_order(filters)} DESC, position DESC, event_id DESC LIMIT {{limit:UInt64}}"
     condition = asked.text
     if asked.said and not asked.few:  # the view answers that row by row: no images are read before it is known which are wanted
-        newest = f"SELECT {ROW} FROM {{database:Identifier}}.audit_trail WHERE {condition} {order}"  # noqa: S608
+        newest = f"SELECT {ROW} FROM {{database:Identifier}}.attributed_changes WHERE {condition} {order}"  # noqa: S608
         condition = f"{asked.stored} AND ({ROW}) IN ({newest})"
-    sql = f"SELECT {_COLUMNS} FROM {{database:Identifier}}.audit_trail WHERE {condition} {order}"  # noqa: S608
+    sql = f"SELECT {_COLUMNS} FROM {{database:Identifier}}.attributed_changes WHERE {condition} {order}"  # noqa: S608
     return [_change(row) for row in reversed(rows(client, sql, _bound(asked, database, limit=limit)))]
 
 

@@ -1,7 +1,8 @@
-"""One change with its encrypted columns opened, for those who hold the key ring."""
+"""One change or event with what is encrypted in it opened, for those who hold the key ring."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,7 +11,8 @@ from uuid import UUID
 from clickhouse_connect.driver.client import Client
 
 from chronicle.errors import ChronicleError
-from chronicle.stages.ciphers import EncryptionKeys, Image, is_sealed, opened
+from chronicle.policy.events import PAYLOAD
+from chronicle.stages.ciphers import EncryptionKeys, Image, is_sealed, opened, place_of_event
 from chronicle.trail.changes import parsed
 from chronicle.trail.reading import rows
 from chronicle.trail.tables import TableName
@@ -54,19 +56,15 @@ class OpenedChange:
         return {f"{name}.{column}": why for name, image in images for column, why in image.failed.items()}
 
 
-def stored(client: Client, database: str, event_id: UUID) -> Stored:
-    """The change with this id.
-
-    Raises:
-        ChronicleError: there is none; or as `trail.reading.rows`.
-    """
+def stored(client: Client, database: str, event_id: UUID) -> Stored | None:
+    """The change with this id; None: there is none. Raises as `trail.reading.rows`."""
     sql = """
         SELECT source, schema, table, operation, key, before, after FROM {database:Identifier}.changes FINAL
         WHERE event_id = {event_id:UUID} LIMIT 1
     """
     found = rows(client, sql, {"database": database, "event_id": str(event_id)})
     if not found:
-        raise ChronicleError(f"take an event id from `chronicle changes --json`: there is no change {event_id}")
+        return None
     row = found[0]
     name = TableName(row["source"], row["schema"], row["table"])
     return Stored(event_id, name, row["operation"], parsed(row["key"]), parsed(row["before"]), parsed(row["after"]))
@@ -83,6 +81,68 @@ def opened_change(change: Stored, ring: EncryptionKeys, column: str | None = Non
         where = "the change" if column is None else f"column {column} of the change"
         raise ChronicleError(f"choose another change or column: {where} holds nothing encrypted")
     return OpenedChange(before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent:
+    """An event as it is stored: ciphertexts in its payload."""
+
+    event_id: UUID
+    source: str
+    type: str
+    payload: Mapping[str, Any] = field(repr=False)
+
+
+def stored_event(
+    client: Client, database: str, event_id: UUID, *, source: str | None = None, type_: str | None = None
+) -> StoredEvent:
+    """The event with this id, of this source and type where they are given: applications choose ids.
+
+    Raises:
+        ChronicleError: there is none, or more than one; or as `trail.reading.rows`.
+    """
+    sql = """
+        SELECT source, type, payload FROM {database:Identifier}.events FINAL
+        WHERE event_id = {event_id:UUID}
+            AND ({source:Nullable(String)} IS NULL OR source = {source:Nullable(String)})
+            AND ({type:Nullable(String)} IS NULL OR type = {type:Nullable(String)})
+        LIMIT 2
+    """
+    parameters = {"database": database, "event_id": str(event_id), "source": source, "type": type_}
+    found = rows(client, sql, parameters)
+    if not found:
+        raise ChronicleError(
+            f"take an event id from `chronicle changes --json` or the table events: there is no change or event {event_id}"
+        )
+    if len(found) > 1:
+        raise ChronicleError(f"name --source and --type as well: several events have the id {event_id}")
+    row = found[0]
+    return StoredEvent(event_id, row["source"], row["type"], parsed(row["payload"]) or {})
+
+
+def opened_event(event: StoredEvent, ring: EncryptionKeys, name: str | None = None) -> OpenedImage:
+    """The payload with all encrypted fields opened, or with one (`name`, or `payload.name`).
+
+    Raises:
+        ChronicleError: the payload has no encrypted field, or not this one.
+    """
+    only = None if name is None else name.removeprefix(PAYLOAD)
+    clear: dict[str, Any] = dict(event.payload)
+    columns: list[str] = []
+    failed: dict[str, str] = {}
+    for one, value in event.payload.items():
+        if not is_sealed(value) or only not in (None, one):
+            continue
+        place = place_of_event(event.source, event.type, one)
+        try:
+            clear[one] = json.loads(opened(value, ring, event_id=event.event_id.bytes, **place))
+            columns.append(one)
+        except ChronicleError as error:
+            failed[one] = str(error)
+    if not columns and not failed:
+        where = "the event" if only is None else f"field {only} of the event"
+        raise ChronicleError(f"choose another event or field: {where} holds nothing encrypted")
+    return OpenedImage(clear, tuple(columns), failed)
 
 
 def _opened(change: Stored, image: str, ring: EncryptionKeys, only: str | None) -> OpenedImage:

@@ -72,14 +72,14 @@ class Where:
 
     @property
     def text(self) -> str:
-        """All conditions, for the view `audit_trail`."""
+        """All conditions, for the view `attributed_changes`."""
         return " AND ".join(each for each in (self.stored, self.said, self.narrowing) if each)
 
     @property
     def source(self) -> str:
         """What to count from, FROM's table and the conditions: no more is read than it takes to answer them."""
         if self.said:
-            return f"{{database:Identifier}}.audit_trail WHERE {self.text}"
+            return f"{{database:Identifier}}.attributed_changes WHERE {self.text}"
         return f"{{database:Identifier}}.changes FINAL WHERE {self.stored}"
 
 

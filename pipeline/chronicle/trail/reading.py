@@ -14,8 +14,9 @@ from chronicle.errors import ChronicleError, ConfigError, TransientError
 
 UNKNOWN_TABLE, UNKNOWN_DATABASE = 60, 81
 AUTHENTICATION = (192, 193, 194, 516)
-OVERLOADED = (159, 160, 202, 209, 210, 241, 439)
-"""Timeout, too slow, too many queries, socket timeout, network error, memory limit, no thread."""
+OVERLOADED = (158, 159, 160, 202, 209, 210, 241, 307, 396, 439)
+"""Too many rows, timeout, too slow, too many queries, socket timeout, network error, memory limit, too many bytes or rows of a
+result, no thread."""
 
 LIMITS: Mapping[str, Any] = {"max_execution_time": 60, "readonly": 2}
 """Of every query of the trail: it can only read, and it ends."""

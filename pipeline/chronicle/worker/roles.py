@@ -19,6 +19,7 @@ import structlog
 from chronicle.engine import Engine
 from chronicle.errors import ChronicleError, ConfigError, Interrupted, TransientError
 from chronicle.observe import Metrics, explain
+from chronicle.worker.gauges import wire
 from chronicle.worker.ledger import Partition
 from chronicle.worker.replay import restore
 from chronicle.worker.role_consumer import POLL_S, Fetched, RoleConsumer
@@ -159,15 +160,7 @@ class _Process:
     # --- what others see
 
     def _observe(self, consumer: RoleConsumer) -> None:
-        gauges = self.job.metrics.gauges
-        gauges.retries = self.status.retries
-        gauges.attempts = lambda: self.job.engine.retries
-        gauges.ready = lambda: self.status.not_ready() is None
-        gauges.lag = lambda: [
-            (*one.partition, max(0, self.ends[one.partition] - one.unacknowledged_from))
-            for one in consumer.ledger.standings()
-            if one.partition in self.ends
-        ]
+        wire(self.job.metrics.gauges, self.status, self.job.engine, consumer.ledger, lambda: self.ends)
         threading.Thread(target=self._measure, args=(consumer,), name="lag", daemon=True).start()
         Watchdog(
             self.status,

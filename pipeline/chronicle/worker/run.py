@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -22,6 +22,7 @@ from chronicle.observe import Metrics, explain
 from chronicle.worker.app import WorkerApp, build_app, consumer_of, follow, stop
 from chronicle.worker.batcher import Batcher, Limits
 from chronicle.worker.entities import EntityFollower
+from chronicle.worker.gauges import wire
 from chronicle.worker.ledger import Partition, Standing
 from chronicle.worker.replay import restore
 from chronicle.worker.status import Status
@@ -61,6 +62,8 @@ class Job:
     metrics: Metrics
     sources: tuple[str, ...]
     """Names: the prefixes of the topics to read."""
+    events_topic: str | None
+    """Of what applications say, with all topics that begin with it and a dot; None: another worker reads them."""
     needed_topics: tuple[str, ...]
     """Chronicle's own, without which nothing can be processed."""
     failpoint: Callable[[str], None]
@@ -140,7 +143,7 @@ class _Process:
             if missing:
                 self.status.fail(ConfigError(f"run `chronicle setup` first: there is no topic {', '.join(missing)}"))
                 return False
-            self.names = wanted(names, self.job.sources, self.job.kafka.retry_topic)
+            self.names = self._wanted(names)
             log.info("topics.found", topics=len(self.names), sources=list(self.job.sources))
             return True
         return False
@@ -230,7 +233,7 @@ class _Process:
                     self.retention = await asyncio.to_thread(self.job.broker.retention_s, self.names)
                     asked = time.monotonic()
                 await self._pause(self.job.worker.discovery_interval_s)
-                found = wanted(await asyncio.to_thread(self.job.broker.topics), self.job.sources, self.job.kafka.retry_topic)
+                found = self._wanted(await asyncio.to_thread(self.job.broker.topics))
                 self.status.recovered("broker")
                 self._stop_if_deleted(found)
                 if set(found) - set(self.names) and await follow(app, topic, found):
@@ -242,6 +245,9 @@ class _Process:
             except ConfigError as error:
                 self._failed(error)
                 return
+
+    def _wanted(self, names: Iterable[str]) -> tuple[str, ...]:
+        return wanted(names, self.job.sources, self.job.kafka.retry_topic, self.job.events_topic)
 
     def _stop_if_deleted(self, found: tuple[str, ...]) -> None:
         """A topic that is away twice in a row (once may be a broker that just started) was deleted.
@@ -290,14 +296,7 @@ class _Process:
 
     def _wire_gauges(self, consumer: BatchConsumer) -> None:
         gauges = self.job.metrics.gauges
-        gauges.retries = self.status.retries
-        gauges.attempts = lambda: self.job.engine.retries
-        gauges.ready = lambda: self.status.not_ready() is None
-        gauges.lag = lambda: [
-            (*s.partition, max(0, self.ends[s.partition] - s.unacknowledged_from))
-            for s in consumer.ledger.standings()
-            if s.partition in self.ends
-        ]
+        wire(gauges, self.status, self.job.engine, consumer.ledger, lambda: self.ends)
 
         def loss() -> dict[str, float]:
             now = time.time()

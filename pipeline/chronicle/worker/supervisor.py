@@ -1,4 +1,4 @@
-"""Several processes of one role under a parent: started again when they die, stopped together."""
+"""Several processes under a parent (of a role; the service and its workers): started again when they die, stopped together."""
 
 from __future__ import annotations
 
@@ -40,9 +40,18 @@ class Supervisor:
     Any other end is followed by a new start, after a pause that doubles from one second to a minute.
     """
 
-    def __init__(self, count: int, command: Callable[[int], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        count: int,
+        command: Callable[[int], Sequence[str]],
+        start: Callable[[int, Sequence[str]], subprocess.Popen[bytes]] = lambda _number, command: subprocess.Popen(
+            list(command)
+        ),
+    ) -> None:
+        """`start` executes a command as the process of this number; default: with this one's input and output."""
         self._children = [_Child(number) for number in range(count)]
         self._command = command
+        self._start = start
         self._stopping = threading.Event()
 
     def run(self) -> int:
@@ -69,7 +78,7 @@ class Supervisor:
             return
         if child.process is None:
             if time.monotonic() >= child.not_before:
-                child.process = subprocess.Popen(list(self._command(child.number)))
+                child.process = self._start(child.number, self._command(child.number))
                 child.started = time.monotonic()
                 log.info("instance.started", instance=child.number, pid=child.process.pid)
             return

@@ -19,14 +19,16 @@ from chronicle.worker.ledger import Partition
 TIMEOUT_S = 10.0
 
 
-def wanted(names: Iterable[str], sources: Sequence[str], retry_topic: str) -> tuple[str, ...]:
-    """The topics to read among `names`: those of the sources (`<source>.…`), and the retry topic.
+def wanted(names: Iterable[str], sources: Sequence[str], retry_topic: str, events_topic: str | None) -> tuple[str, ...]:
+    """The topics to read among `names`: those of the sources (`<source>.…`), of events (`events_topic`, and any
+    `<events_topic>.…`; None: another worker reads them), and the retry topic.
 
     The connector's own topics (schema history, signals, notifications, heartbeats) do not begin with a source's name and
     a dot, so a table may have any name.
     """
-    prefixes = tuple(f"{source}." for source in sources)
-    return tuple(sorted(name for name in names if name == retry_topic or name.startswith(prefixes)))
+    own = [events_topic] if events_topic is not None else []
+    prefixes = tuple(f"{name}." for name in (*sources, *own))
+    return tuple(sorted(name for name in names if name in (retry_topic, *own) or name.startswith(prefixes)))
 
 
 class Broker:

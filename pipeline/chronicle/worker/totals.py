@@ -24,6 +24,7 @@ class Totals:
     dead_letters: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     transactions: int = 0
+    events: int = 0
     stages_s: dict[str, float] = field(default_factory=dict)
 
     def add(self, outcome: Outcome) -> None:
@@ -32,6 +33,7 @@ class Totals:
         self.rows += outcome.rows
         self.batches += 1
         self.transactions += len(batch.transactions)
+        self.events += len(batch.events)
         for operation, count in batch.changes["operation"].value_counts().rows():
             self.changes[operation] += count
         self.dead_letters.update(letter.reason.value for letter in batch.dead_letters)
@@ -47,6 +49,7 @@ class Totals:
             "records": self.rows,
             "changes": dict(sorted(self.changes.items())),
             "transactions": self.transactions,
+            "events": self.events,
             "dead_letters": dict(sorted(self.dead_letters.items())),
             "left_out": dict(sorted(self.left_out.items())),
             "batches": self.batches,

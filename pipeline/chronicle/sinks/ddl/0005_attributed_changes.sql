@@ -4,7 +4,7 @@
 -- `transaction_key` is transaction_id, empty where there is none: the same type on both sides, so that what a query asks of it
 -- reaches the primary key of `transactions` (readers: `trail.filters`). What a message said cannot be told better: such changes
 -- are not looked up.
-CREATE VIEW IF NOT EXISTS {database}.audit_trail{on_cluster} AS
+CREATE VIEW IF NOT EXISTS {database}.attributed_changes{on_cluster} AS
 WITH
     transform(c.attribution, ['message', 'table', 'comment', 'row'], [4, 3, 2, 1], 0) AS rank,
     transform(said_rank, [2, 1], [4, 3], 0) AS late_rank,

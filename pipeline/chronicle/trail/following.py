@@ -1,0 +1,109 @@
+"""Events of the trail as they come in: the newest so many, then what is inserted, each once, for `chronicle events tail`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from chronicle.trail.collections import EVENTS, plain_row
+from chronicle.trail.reading import rows
+from chronicle.trail.search import Question, found
+from chronicle.trail.store import Store, as_client
+from chronicle.trail.words import anchored, expression
+
+WINDOW_US = 3_000_000
+"""How late an insert may be seen: so much is asked for again, and what was told is left out."""
+LOOK_ROWS_MAX = 2_000
+SEEN_MAX = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events; None or nothing: all. `types`, and `sources`: one of them; a type may be a pattern (`security.**`)."""
+
+    types: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    actor: str | None = None
+    request: str | None = None
+    tenant: str | None = None
+    outcome: str | None = None
+    resource_type: str | None = None
+    resource_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def conditions(self) -> tuple[list[str], dict[str, Any]]:
+        """In SQL, with their values, all of them bound."""
+        texts, bound = [], dict[str, Any]()
+        if self.types:
+            texts.append("match(type, {types:String})")
+            bound["types"] = anchored(expression(self.types))
+        if self.sources:
+            texts.append("source IN {sources:Array(String)}")
+            bound["sources"] = list(self.sources)
+        by_name = {one.name: one.condition for one in EVENTS.filters}
+        given = {"actor": self.actor, "request": self.request, "tenant": self.tenant}
+        for name, value in (given | {"resource_type": self.resource_type, "resource_id": self.resource_id}).items():
+            if value is not None:
+                texts.append(by_name[name])
+                bound[name] = value
+        if self.outcome is not None:
+            texts.append(by_name["outcome"])
+            bound["outcome"] = [self.outcome]
+        for number, (name, value) in enumerate(self.tags.items()):
+            place = f"tags, {{tag_{number}:String}}"
+            texts.append(
+                f"if(JSONType({place}) = 'String', JSONExtractString({place}), JSONExtractRaw({place})) "
+                f"= {{is_{number}:String}}"
+            )
+            bound |= {f"tag_{number}": name, f"is_{number}": value}
+        return texts, bound
+
+
+class Following:
+    """First `newest`, then `more` again and again; no event is told twice (as far as `SEEN_MAX` reaches)."""
+
+    def __init__(self, store: Store, database: str, wanted: Wanted) -> None:
+        self._store, self._database = store, database
+        self._conditions, self._bound = wanted.conditions()
+        self._from = int(rows(as_client(store), "SELECT toUnixTimestamp64Micro(now64(6)) AS now")[0]["now"]) - WINDOW_US
+        self._seen: dict[tuple[str, str, str], int] = {}
+
+    def newest(self, count: int) -> list[dict[str, Any]]:
+        """The newest by their own time, the newest last. Raises as `trail.reading.rows`."""
+        self.more()  # what is in the window already is not news
+        order = EVENTS.order("-time")
+        assert order is not None  # noqa: S101  (every collection has a time)
+        question = Question(EVENTS, order, self._conditions, self._bound)
+        events = [row.item for row in found(self._store, self._database, question, limit=count)] if count else []
+        for event in events:
+            self._seen[_name(event)] = self._from
+        return events[::-1]
+
+    def more(self) -> list[dict[str, Any]]:
+        """What was inserted since, in the order of insertion. Raises likewise."""
+        bound = {**self._bound, "from": self._from, "limit": LOOK_ROWS_MAX, "database": self._database}
+        conditions = [*self._conditions, "inserted_at > fromUnixTimestamp64Micro({from:Int64}, 'UTC')"]
+        sql = (
+            f"SELECT {', '.join(EVENTS.columns)}, toUnixTimestamp64Micro(inserted_at) AS _at "  # noqa: S608 (own texts; values are bound)
+            f"FROM {{database:Identifier}}.events WHERE {' AND '.join(f'({one})' for one in conditions)} "
+            "ORDER BY inserted_at, event_id LIMIT {limit:UInt64}"
+        )
+        told, newest = [], self._from
+        answer = rows(as_client(self._store), sql, bound)
+        for row in answer:
+            at = int(row.pop("_at"))
+            newest = max(newest, at)
+            event = plain_row(EVENTS, row)
+            if _name(event) not in self._seen:
+                self._seen[_name(event)] = at
+                told.append(event)
+        whole = len(answer) < LOOK_ROWS_MAX
+        self._from = max(self._from, newest - WINDOW_US) if whole else newest - 1
+        if len(self._seen) > SEEN_MAX:
+            self._seen = {name: at for name, at in self._seen.items() if at > self._from}
+        return told
+
+
+def _name(event: Mapping[str, Any]) -> tuple[str, str, str]:
+    return event["event_id"], event["source"], event["type"]
