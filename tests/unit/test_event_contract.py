@@ -382,7 +382,7 @@ def test_importing_the_event_brings_nothing_but_msgspec() -> None:
     ours = {one for one in loaded if one.startswith("chronicle")}
     assert ours <= {
         *("chronicle", "chronicle.errors", "chronicle.events", "chronicle.events.event", "chronicle.events.catalogue"),
-        *("chronicle.events.shapes", "chronicle.events.types", "chronicle.events.payload"),
+        *("chronicle.events.shapes", "chronicle.events.types", "chronicle.events.payload", "chronicle.events.sealed"),
     }
     assert not loaded & {
         "asyncio",

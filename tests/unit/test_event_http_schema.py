@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis import GenerationMode
 
-from chronicle.events.event import EventRefused, completed, decoded, encoded
+from chronicle.events.event import DEPTH_MAX, EventRefused, completed, decoded, encoded
 
 HTTP = json.loads((Path(__file__).parents[2] / "schemas" / "events" / "event.schema.json").read_text(encoding="utf-8"))
 API = {
@@ -26,6 +26,9 @@ API = {
         }
     },
 }
+
+NOT_SAID = ("write numbers beyond 64 bits as texts", f"at most {DEPTH_MAX} levels")
+"""Of values at any depth: the schema does not say it."""
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE])
@@ -45,7 +48,7 @@ def test_a_body_is_taken_if_the_schema_says_so_and_refused_if_not(mode: Generati
                 completed(decoded(text), id="5f0c0f6e-7f0e-4a53-9b7c-3a5e2f1d9c10", time="2026-02-01T00:00:00Z", source="s")
             )
         except EventRefused as error:
-            assert mode is GenerationMode.NEGATIVE, str(error)
+            assert mode is GenerationMode.NEGATIVE or error.problem in NOT_SAID, str(error)
         else:
             assert mode is GenerationMode.POSITIVE
 

@@ -70,7 +70,8 @@ def _bare(schema: Any) -> Any:
 def json_schema(envelope: Mapping[str, Any]) -> dict[str, Any]:
     """The event as HTTP takes it, in JSON Schema; what its fields are for is taken from `event.avsc`.
 
-    It says what a text can be looked at for: not how many levels a payload has, nor how long the whole is.
+    It says what a text can be looked at for: not how many levels a payload has, how large its numbers are, nor how
+    long the whole is.
     """
     told = {one["name"]: one["doc"] for one in envelope["fields"]}
     required = ("tags", "priority")
