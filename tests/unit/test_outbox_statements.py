@@ -13,6 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chronicle.attribution.statements import Dialect
+from chronicle.journal import outbox
+from chronicle.journal.journal import Journal
 from chronicle.journal.outbox_pending import Ask, Entry, Fate, Pending, drive
 from chronicle.journal.outbox_table import INSERT_BYTES_MAX, OutboxError, Row, ddl, grants, parts, quoted, row
 
@@ -270,3 +272,20 @@ def test_a_refusal_names_no_value(topic: str) -> None:
         row("i", b"{}", b"k", f".{topic}")
     except OutboxError as refusal:
         assert len(topic) < 3 or topic not in str(refusal)
+
+
+def test_hooks_hear_of_an_event_at_its_commit_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Monitoring sees what was delivered: nothing while the transaction is open, nothing of what was rolled back."""
+    entries: list[Entry] = []
+    monkeypatch.setattr(outbox, "_adder", lambda _: entries.append)
+    heard: list[str] = []
+    with Journal(source="shop", transport="memory://") as journal:
+        journal.on_enqueue(lambda event: heard.append(event.type))
+        transaction = outbox.TransactionJournal(journal, object())
+        transaction.publish("order.placed")
+        transaction.publish("order.cancelled")
+        assert heard == []
+        entries[0].settle("written")
+        entries[1].settle("rolled_back")
+        assert heard == ["order.placed"]
+        assert (journal.counts["written"], journal.counts["rolled_back"]) == (1, 1)

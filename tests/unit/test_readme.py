@@ -8,8 +8,10 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from chronicle.config import Settings
+from chronicle.journal import settings as journal_settings
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
 
 
 def shown(value: Any) -> str:
@@ -40,3 +42,10 @@ def test_the_configuration_table_is_what_the_settings_are() -> None:
 def test_every_setting_says_what_it_is_for() -> None:
     """A setting nobody can explain is a setting nobody dares to change."""
     assert [row for row in rows(Settings) if row.endswith("|  |")] == []
+
+
+def test_the_journals_table_is_what_its_module_says() -> None:
+    """Applications read it in docs/applications.md or by pydoc: one text."""
+    table = "\n".join(line for line in (journal_settings.__doc__ or "").splitlines() if line.startswith("|"))
+    assert table.count("\n") > 20
+    assert table in (ROOT / "docs/applications.md").read_text(encoding="utf-8"), f"put this into docs/applications.md:\n{table}"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from chronicle.events.payload import Payload
     from chronicle.journal.composing import Said
     from chronicle.journal.journal import Journal
-    from chronicle.journal.outbox_pending import Entry
+    from chronicle.journal.outbox_pending import Entry, Fate
 
 __all__ = ["OutboxError", "TransactionJournal"]
 
@@ -81,7 +81,13 @@ class TransactionJournal:
         if out is None:
             return None
         row = outbox_table.row(out.event.id, out.text, out.key, self._behind(out.topic))
-        self._add(Entry(self._table, row, self._journal.count))
+
+        def settle(fate: Fate) -> None:
+            self._journal.count(fate)
+            if fate == "written":
+                self._journal.heard(out)
+
+        self._add(Entry(self._table, row, settle))
         self._journal.count("in_transaction")
         return out.event.id
 
