@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from chronicle.dev.stack import Stack
-from tests.bench import capacity, features, latency
+from tests.bench import api_load, capacity, features, journal_library, latency
 from tests.bench.figures import Figures
 from tests.bench.meter import machine
 from tests.bench.site import Site
@@ -26,6 +26,8 @@ RATES = [50.0, 100.0, 500.0, 1000.0]
 TARGET_PER_CORE = 50_000
 TARGET_FULL_POLICY_PER_CORE = 30_000
 TARGET_P99_S = 1.0
+TARGET_API_P99_MS = 50.0
+TARGET_IMPORT_MS = 50.0
 TARGET_RESIDENT_MIB = 1024
 PLAIN = {"each": "an insert per event", "take": "an insert per 1,000 events"}
 err = Console(stderr=True)
@@ -126,6 +128,39 @@ def add_latency(figures: Figures, stack: Stack, seconds: float) -> None:
             figures.add(f"{name}.max", item.max_s * 1000, "ms", note=note)
 
 
+def add_api(figures: Figures, stack: Stack, seconds: float) -> None:
+    """Events over HTTP: as many as can be, and how long each takes at half of the target."""
+    err.print(f"api: single events and batches of {api_load.BATCH}, {seconds:.0f} s each")
+    targets = {1: api_load.SINGLES_PER_S, api_load.BATCH: api_load.BATCHED_PER_S}
+    for load in api_load.measure(stack, f"{os.getpid()}_api", seconds=seconds):
+        name = "api.single" if load.batch == 1 else f"api.batches_of_{load.batch}"
+        note = f"service CPU {load.cpu_us:.0f} us/event, {load.failed} requests refused; one process, h2load beside it"
+        if load.wanted_per_s is None:
+            target = targets[load.batch]
+            figures.add(
+                f"{name}.most",
+                load.events_per_s,
+                "events/s",
+                ratio=load.events_per_s / target,
+                note=f"ratio: to {target:,}; {note}",
+            )
+            continue
+        at = f"{name}.at_{load.wanted_per_s:.0f}_per_s"
+        figures.add(f"{at}.p50", load.p50_ms, "ms", note=f"{load.events_per_s:,.0f} events/s")
+        figures.add(f"{at}.p99", load.p99_ms, "ms", ratio=load.p99_ms / TARGET_API_P99_MS, note=f"ratio: to 50 ms; {note}")
+
+
+def add_journal(figures: Figures) -> None:
+    """What the library costs an application."""
+    err.print("journal: import and publish")
+    start, event = journal_library.measure_import(), journal_library.measure_publish()
+    note = f"wall, above `python -c pass`; ratio: to 50 ms; CPU {start.import_cpu_ms:.0f} ms"
+    figures.add("journal.import", start.import_ms, "ms", ratio=start.import_ms / TARGET_IMPORT_MS, note=note)
+    figures.add("journal.first_event", start.first_event_ms, "ms", note="import, first event and its confirmation")
+    figures.add("journal.publish", event.publish_us, "us/event", note="CPU of the calling thread, protection on, to memory")
+    figures.add("journal.publish_all_threads", event.all_threads_us, "us/event")
+
+
 def main(
     rows: Annotated[int, typer.Option(help="Changes in the backlog.")] = 500_000,
     plain_rows: Annotated[int, typer.Option(help="Changes in the plain agent's backlog.")] = 50_000,
@@ -133,13 +168,15 @@ def main(
     repeats: Annotated[int, typer.Option(help="How often each step of the features is drained; the cheapest counts.")] = 2,
     seconds: Annotated[float, typer.Option(help="How long each rate is written at.")] = 20.0,
     seed: Annotated[int, typer.Option(help="Equal seeds make equal backlogs.")] = 1,
-    only: Annotated[str, typer.Option(help="Parts, by commas.")] = "capacity,features,plain,latency",
+    only: Annotated[str, typer.Option(help="Parts, by commas.")] = "capacity,features,plain,latency,api,journal",
     tables: Annotated[str, typer.Option(help="Numbers of tables, by commas.")] = "20,1,200",
     stack: Annotated[Path | None, typer.Option(help="Directory of a running stack; default: one of its own.")] = None,
     output: Annotated[Path, typer.Option(help="Where the JSON goes.")] = Path("bench.json"),
 ) -> None:
     """Measure, print a table, write the JSON. Example: python -m tests.bench --rows 50000 --only capacity --tables 20"""
     parts = set(only.split(","))
+    if "api" in parts:
+        api_load.need_generator()  # before anything that takes long
     figures = Figures(seed, machine())
     with running(stack) as live:
         if "capacity" in parts:
@@ -151,6 +188,10 @@ def main(
             add_plain(figures, live, plain_rows)
         if "latency" in parts:
             add_latency(figures, live, seconds)
+        if "api" in parts:
+            add_api(figures, live, seconds)
+        if "journal" in parts:
+            add_journal(figures)
     figures.show(Console() if sys.stdout.isatty() else Console(width=WIDTH))
     figures.write(output)
 

@@ -55,6 +55,14 @@ class Load:
     """Of the service, all its threads, by event."""
 
 
+def need_generator() -> None:
+    """Raises ConfigError, with how to install it, when h2load is not there."""
+    if shutil.which("h2load") is None:
+        raise ConfigError(
+            "install the load generator: apt-get install nghttp2-client (it brings h2load), or --only other parts"
+        )
+
+
 def measure(
     stack: Stack, name: str, *, seconds: float = 15.0, targets: tuple[float, float] = (SINGLES_PER_S, BATCHED_PER_S)
 ) -> tuple[Load, ...]:
@@ -64,8 +72,7 @@ def measure(
         ConfigError: h2load is not installed, with how to install it.
         RuntimeError: the broker does not have what was answered.
     """
-    if shutil.which("h2load") is None:
-        raise ConfigError("install the generator: apt-get install nghttp2-client (it brings h2load)")
+    need_generator()
     with tempfile.TemporaryDirectory(prefix="chronicle-bench-") as folder:
         site = Site(stack, name, Path(folder))
         try:
