@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -49,11 +50,11 @@ def first_start(settings: Settings) -> list[str]:
     """Make identity key, key ring and policy where the settings say, unless they are there; what was made, in lines.
 
     Raises:
-        ConfigError: something cannot be written, or what is there is broken; there is a store, but its key is gone.
+        ConfigError: something cannot be written, or what is there is broken; there is a store, but one of them is gone.
     """
     from chronicle.policy.keyring import Purpose
     from chronicle.policy_files import add_key, read_key_ring
-    from chronicle.setup import ensure_key
+    from chronicle.setup import ensure_key, identity_key
 
     for path in (settings.identity_key_file, settings.key_ring_file, settings.policy_file):
         try:
@@ -64,27 +65,45 @@ def first_start(settings: Settings) -> list[str]:
             ) from None
     made = []
     used = settings.store == "chdb" and (settings.chdb_path / "store").exists()
-    if used and settings.identity_key is None and not settings.identity_key_file.exists():
-        raise ConfigError(
-            f"restore the identity key to {settings.identity_key_file}: the store in {settings.chdb_path} has one"
-        )
-    key = ensure_key(settings)
-    if key.action == "created":
+    if used:
+        _check_whole(settings)
+    if settings.identity_key is not None or settings.identity_key_file.exists():
+        identity_key(settings)  # nothing is written: a store on a full disk can be read
+    elif (key := ensure_key(settings)).action == "created":
         made.append(f"made {key.name}: the identity key; keep a copy, event ids follow from it")
-    if settings.key_ring is None and not settings.key_ring_file.exists():
-        now = datetime.now(UTC).replace(microsecond=0)
-        for purpose in Purpose:
-            add_key(settings.key_ring_file, f"{purpose}-1", purpose, now)
-        read_key_ring(settings)
-        made.append(f"made {settings.key_ring_file}: keys for tokens and encryption; keep a copy")
+    if settings.key_ring is None and not used:
+        there, ours = set(read_key_ring(settings).keys), {f"{purpose}-1": purpose for purpose in Purpose}
+        missing = {} if there - set(ours) else {id_: purpose for id_, purpose in ours.items() if id_ not in there}
+        for id_, purpose in missing.items():  # one by one: a first start that was interrupted between them is finished
+            add_key(settings.key_ring_file, id_, purpose, datetime.now(UTC).replace(microsecond=0))
+        if missing:
+            made.append(f"made {settings.key_ring_file}: keys for tokens and encryption; keep a copy")
     if not settings.policy_file.exists():
+        # Beside, and then in its place: half a policy would be one, too.
+        fresh = settings.policy_file.with_name(f".{settings.policy_file.name}.{os.getpid()}")
         try:
-            with settings.policy_file.open("x", encoding="utf-8") as file:
+            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
                 file.write(POLICY)
+                file.flush()
+                os.fsync(file.fileno())
+            os.link(fresh, settings.policy_file)
         except OSError as error:
             raise ConfigError(f"make {settings.policy_file} writable: {type(error).__name__}") from None
+        finally:
+            fresh.unlink(missing_ok=True)
         made.append(f"made {settings.policy_file}: what may be seen; payloads are clear, secret-looking names are not")
     return made
+
+
+def _check_whole(settings: Settings) -> None:
+    """What a store began with has to stay: another key is another identity, and the first policy shows more than many."""
+    for what, file, elsewhere in (
+        ("identity key", settings.identity_key_file, settings.identity_key is not None),
+        ("key ring", settings.key_ring_file, settings.key_ring is not None),
+        ("policy", settings.policy_file, False),
+    ):
+        if not elsewhere and not file.exists():
+            raise ConfigError(f"restore the {what} to {file}: the store in {settings.chdb_path} has one")
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,7 @@ def build(settings: Settings) -> Embedded:
     from chronicle.embedded.pipeline import Pipeline
     from chronicle.sinks.clickhouse import ClickHouseSink
     from chronicle.sinks.clickhouse_client import connect
+    from chronicle.sinks.clickhouse_errors import translated
     from chronicle.sinks.migrations import migrate
     from chronicle.sinks.policies import Recording
     from chronicle.wiring import build_engine, rules
@@ -140,7 +160,7 @@ def build(settings: Settings) -> Embedded:
     client = connect(settings.clickhouse)
     try:
         migrate(client, settings.clickhouse)
-        letters = LetterSink(client, settings.clickhouse.database)
+        letters = LetterSink(client, settings.clickhouse.database, translated=translated)
         letters.prepare()
         status = Status()
         engine = build_engine(
@@ -289,7 +309,7 @@ class EmbeddedTransport:
 
     def send(self, batch: Sequence[Outgoing]) -> Sequence[str | None]:
         """As the protocol says."""
-        from chronicle.errors import TransientError
+        from chronicle.errors import ChronicleError, TransientError
         from chronicle.journal.transports import TransportAway
 
         if self._forked:
@@ -297,6 +317,10 @@ class EmbeddedTransport:
         try:
             self._embedded.pipeline.hand_in([(out.key, out.text) for out in batch]).result(self._timeout_s)
         except (TransientError, TimeoutError) as error:
+            failure = self._embedded.status.failure
+            if failure is not None:
+                why = str(failure) if isinstance(failure, ChronicleError) else type(failure).__name__
+                raise TransportAway(f"start the process again, the embedded store has ended: {why}") from None
             raise TransportAway(f"the embedded store does not take events now ({type(error).__name__})") from None
         return [None] * len(batch)
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from datetime import timedelta
 from typing import Any
 
+import httpx
 import pytest
+from anyio import to_thread
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chronicle.api import keys
 from chronicle.api.access import Limits, Principal, Role, parsed_roles
+from chronicle.api.app import create
 from chronicle.api.gate import is_loopback
 from chronicle.api.limits import Rate
 from chronicle.errors import ChronicleError, ConfigError
@@ -34,6 +39,25 @@ def test_without_any_key_whoever_is_on_this_machine_gets_in() -> None:
     )
     assert [answer.status_code for answer in answers] == [200, 200, 200, 403, 403, 403]
     assert service.post(LOGIN, headers={"host": "evil.example"}).status_code == 403
+
+
+def test_an_open_service_answers_no_proxy_and_no_page_of_another_site() -> None:
+    """Both come from this machine, for somebody who is elsewhere; a key tells who that is."""
+    service = Service()
+    strangers = (
+        {"x-forwarded-for": "203.0.113.7"}, {"forwarded": "for=203.0.113.7"}, {"x-real-ip": "203.0.113.7"},
+        {"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"},
+    )  # fmt: skip
+    for headers in strangers:
+        [answer] = service.ask(get("/events", headers))
+        assert answer.status_code == 403, headers
+        assert service.post(LOGIN, headers=headers).status_code == 403, headers
+    assert service.publisher.records == []
+    for headers in ({"origin": "http://localhost:3000"}, {"sec-fetch-site": "same-origin"}, {"sec-fetch-site": "none"}):
+        assert service.post(LOGIN, headers=headers).status_code == 202, headers
+    key = bearer(service.store.key(1, "ingest"))
+    for headers in strangers:
+        assert service.post(LOGIN, headers=headers | key).status_code == 202, headers
 
 
 def test_a_service_that_is_not_on_loopback_is_never_open() -> None:
@@ -153,6 +177,45 @@ def test_a_new_key_works_at_once_and_strangers_cannot_have_keys_read_all_the_tim
     assert service.store.queries <= before + 1
 
 
+class Slow(Listed):
+    """Answers what it is asked about events when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting, self.answer = threading.Semaphore(0), threading.Event()
+
+    def query(self, query: str, *, parameters: dict[str, Any] | None = None, settings: dict[str, Any] | None = None) -> Any:
+        if "api_keys" not in query:
+            self.waiting.release()
+            assert self.answer.wait(60)
+        return super().query(query, parameters=parameters, settings=settings)
+
+
+def test_slow_questions_keep_nobody_out() -> None:
+    """As many as there are threads: a key that was made meanwhile still opens, so that events come in."""
+    store = Slow()
+    service = Service(store=store)
+    reader, made = bearer(store.key(1, "reader")), service.parts()
+
+    async def run() -> None:
+        made.keys.refresh()
+        transport = httpx.ASGITransport(app=create(made))
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=reader) as client:
+            threads = int(to_thread.current_default_thread_limiter().total_tokens)
+            slow = [asyncio.create_task(client.get("/events")) for _ in range(threads + 5)]
+            try:
+                while store.waiting._value < threads:
+                    await asyncio.sleep(0.01)  # until each thread has a question
+                service.clock.seconds += keys.ASK_AGAIN_S
+                asked = client.post("/events", json=LOGIN, headers=bearer(store.key(2, "ingest")))
+                assert (await asyncio.wait_for(asked, 20)).status_code == 202
+            finally:
+                store.answer.set()
+            assert {answer.status_code for answer in await asyncio.gather(*slow)} == {200}
+
+    asyncio.run(asyncio.wait_for(run(), 60))
+
+
 def test_reads_have_a_rate_of_their_own() -> None:
     """Per key."""
     service = Service(reads_per_s=1)
@@ -168,6 +231,34 @@ def test_limits_of_a_role_hold_beside_those_of_the_key() -> None:
     assert service.post(LOGIN, headers=key).status_code == 422
     assert service.post(LOGIN | {"tenant": "acme"}, headers=key).status_code == 202
     assert service.post(LOGIN | {"tenant": "acme", "source": "hiring"}, headers=key).status_code == 422
+
+
+class Versioned:
+    """Writes to a table of which the newest version of a row counts, as the store's."""
+
+    def __init__(self, store: Listed) -> None:
+        self.store = store
+        self.versions: dict[str, Any] = {}
+
+    def insert(
+        self, table: str, data: Any, column_names: Any, database: str, *, settings: dict[str, Any] | None = None
+    ) -> None:
+        row = dict(zip(column_names, data[0], strict=True))
+        version = row.pop("version")
+        if version >= self.versions.get(row["id"], version):
+            self.versions[row["id"]] = version
+            self.store.keys = [one for one in self.store.keys if one["id"] != row["id"]]
+            self.store.keys.append(row)
+
+
+def test_a_key_is_taken_back_also_by_a_clock_that_is_behind() -> None:
+    """Made where it is a minute later than where it is taken back: the newest version of a key is still the last one."""
+    service = Service()
+    table = Versioned(service.store)
+    key, text = keys.create(table, "trail", "shop", ["ingest"], Limits(), now=NOW + timedelta(minutes=1), expires_at=None)
+    assert service.post(LOGIN, headers=bearer(text)).status_code == 202
+    keys.revoke(table, service.store, "trail", key.id, now=NOW)
+    assert service.post(LOGIN, headers=bearer(text)).status_code == 401
 
 
 class Table:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import hashlib
 import json
+import time
+import tracemalloc
 import zlib
 from typing import Any
 from uuid import UUID
@@ -14,7 +18,10 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chronicle.api import bodies
+from chronicle.api.bodies import JSON, NDJSON, cut, inflated
 from chronicle.api.limits import Sizes
+from chronicle.api.problems import Problem
 from chronicle.events.catalogue import Catalogue
 from tests.unit.api_double import Service, bearer
 
@@ -285,3 +292,68 @@ def test_no_answer_repeats_a_value(value: str) -> None:
         answer = service.post(json.dumps(body).encode())
         assert answer.status_code == 422
         assert marked not in answer.text
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_batch_that_is_cut_in_the_middle_of_its_compression_is_refused_whole(encoding: str) -> None:
+    """Wherever it is cut: what comes out before the cut are whole events, but not all of them."""
+    service = Service(sizes=Sizes(4_000_000, 8_000_000, 100_000))
+    lines = b"".join(
+        msgspec.json.encode({**LOGIN, "session": hashlib.sha256(b"%d" % n).hexdigest()}) + b"\n" for n in range(9_000)
+    )
+    body = gzip.compress(lines) if encoding == "gzip" else zstandard.compress(lines)
+    for length in (len(body) - 1, len(body) // 2, len(body) // 7):
+        answer = service.post(body[:length], headers={**LINES, "content-encoding": encoding})
+        assert answer.status_code == 400, length
+    assert service.publisher.records == []
+    assert len(service.post(body, headers={**LINES, "content-encoding": encoding}).json()["results"]) == 9_000
+
+
+def test_many_empty_members_are_not_worked_off() -> None:
+    """Each would have what comes after it copied: hundreds of gigabytes for a body of the allowed size."""
+    body = gzip.compress(b"") * 400_000
+    begun = time.process_time()
+    with pytest.raises(Problem) as refused:
+        inflated(body, "gzip", Sizes(len(body), 1 << 20, 10))
+    assert refused.value.status == 400
+    assert time.process_time() - begun < 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [(JSON, b"[" + b"0," * 500_000 + b"0]"), (JSON, b"[" + b"{}," * 500_000 + b"{}]"),
+     (NDJSON, b"0\n" * 500_000), (NDJSON, b"\n" * 500_000)],
+)  # fmt: skip
+def test_a_crowd_of_tiny_elements_takes_no_more_memory_than_its_text(kind: str, body: bytes) -> None:
+    """One object for each of them, before they are counted, would be a hundred times as much."""
+    sizes = Sizes(1 << 20, 4 << 20, 100)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem) as refused:
+            cut(body, kind, sizes)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert refused.value.status in (400, 413)
+    assert peak < len(body)
+
+
+def test_a_batch_of_large_events_is_still_one() -> None:
+    """Many commas are no crowd."""
+    wide = {**LOGIN, "payload": {f"f{n}": n for n in range(200)}}
+    service = Service(sizes=Sizes(1 << 20, 1 << 20, 10))
+    assert service.post([wide] * 10).status_code == 202
+    assert service.post([wide] * 11).status_code == 413
+    assert len(service.publisher.records) == 10
+
+
+def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even its first part: a connection that says nothing more holds one of the service's places."""
+    monkeypatch.setattr(bodies, "BODY_S", 0.05)
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Problem) as refused:
+        asyncio.run(asyncio.wait_for(bodies.read(never, b"10", Sizes(100, 100, 1)), 5))
+    assert refused.value.status == 408

@@ -160,6 +160,21 @@ def test_who_may_not_see_a_column_may_not_ask_about_it() -> None:
     assert errors(EVENTS, {"q": "fired"}, limited).keys() == {"q"}
     assert errors(EVENTS, {"resource_id": "7"}, limited).keys() == {"resource_id"}
     assert errors(EVENTS, {"actor": "ann"}, limited) == {}
+    assert errors(EVENTS, {"violation": "unknown_field:payload.ssn"}, limited).keys() == {"violation"}, "it names a field"
+
+
+def test_stars_for_types_of_some_lengths_are_not_stars_for_all() -> None:
+    """A key that sees the description of types of two words does not ask about that of types of three."""
+
+    def seeing(*columns: str) -> Principal:
+        return Principal("key:1", "a", "api_key", frozenset({Role.READER}), (Limits(columns=columns),))
+
+    two = seeing("*.*.*.description")
+    assert errors(EVENTS, {"q": "fired"}, two).keys() == {"q"}
+    assert errors(EVENTS, {"q": "fired", "source": "shop"}, two).keys() == {"q"}
+    assert errors(EVENTS, {"q": "fired"}, seeing("**.description")) == {}
+    assert errors(EVENTS, {"q": "fired"}, seeing("shop.**.description")).keys() == {"q"}
+    assert errors(EVENTS, {"q": "fired", "source": "shop"}, seeing("shop.**.description")) == {}
 
 
 @pytest.mark.parametrize("key", ["7", "[1]", "{}", "null", "{", '{"a":NaN}', '{"a":"\\ud800"}', "[" * 900])

@@ -21,7 +21,7 @@ pytest.importorskip("chdb")
 
 from chronicle.embedded import chdb_client
 from chronicle.embedded.chdb_client import ChdbClient
-from chronicle.errors import ConfigError, SinkRejected
+from chronicle.errors import ConfigError, SinkRejected, TransientError
 from chronicle.sinks import arrow
 from chronicle.sinks.clickhouse_errors import translated
 
@@ -48,6 +48,15 @@ client = ChdbClient(Path(sys.argv[1]))
 print("open", flush=True)
 sys.stdin.read()
 """
+FORKER = HOLDER.replace(
+    "print(",
+    """
+import os
+if not os.fork():
+    os.read(0, 1)  # outlives its parent
+    os._exit(0)
+print(""",
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +144,19 @@ def test_an_insert_by_table_and_columns(client: ChdbClient) -> None:
     assert client.query("SELECT text FROM numbers WHERE number = 77777").result_rows == [("\x00'",)]
 
 
+@pytest.mark.parametrize("fmt", ["Arrow", "TSV"])
+def test_an_insert_that_the_disk_has_no_room_for_does_not_return(client: ChdbClient, fmt: str) -> None:
+    """Whoever was told that it is held would have lost it: the engine refuses a part when it is committed."""
+    client.command(
+        f"CREATE OR REPLACE TABLE full (number UInt64) ENGINE = MergeTree ORDER BY number"
+        f" SETTINGS min_free_disk_bytes_to_perform_insert = {2**60}"
+    )
+    block = {"Arrow": arrow.encoded(pa.table({"number": pa.array([1], pa.uint64())})), "TSV": b"1\n"}[fmt]
+    with pytest.raises(TransientError, match="NOT_ENOUGH_SPACE"), translated("full"):
+        client.raw_insert("full", ["number"], block, fmt=fmt)
+    assert client.query("SELECT count() FROM full").result_rows == [(0,)]
+
+
 def test_parts_are_on_the_disk_before_an_insert_returns(client: ChdbClient) -> None:
     """chDB's own defaults are for analysis, where a loss of power costs nothing."""
     names = ("fsync_after_insert", "fsync_part_directory", "min_rows_to_fsync_after_merge", "old_parts_lifetime")
@@ -178,6 +200,26 @@ def test_a_second_process_is_refused_and_told_which_one_has_it(tmp_path: Path) -
         holder.communicate()
     code = HOLDER.replace("sys.stdin.read()", "")
     assert subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, check=True).stdout == b"open\n"
+
+
+def test_a_child_of_a_process_that_was_killed_does_not_keep_its_store(tmp_path: Path) -> None:
+    """A fork shares its parent's locks; the application must be able to start again beside what its last run left."""
+    place, (reading, writing) = tmp_path / "chdb", os.pipe()
+    holder = subprocess.Popen([sys.executable, "-c", FORKER, str(place)], stdin=reading, stdout=subprocess.PIPE, text=True)
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "open\n"
+        with pytest.raises(ConfigError, match=f"^stop process {holder.pid}, or ask it over HTTP"):
+            ChdbClient(place)
+        holder.kill()
+        holder.wait()
+        code = HOLDER.replace("sys.stdin.read()", "")
+        assert subprocess.run([sys.executable, "-c", code, str(place)], capture_output=True, check=True).stdout == b"open\n"
+    finally:
+        holder.kill()
+        os.close(writing)  # ends the child
+        os.close(reading)
+        holder.communicate()
 
 
 def test_another_store_in_the_same_process_is_refused(client: ChdbClient, tmp_path: Path) -> None:

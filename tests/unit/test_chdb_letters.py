@@ -10,9 +10,11 @@ pytest.importorskip("chdb")
 
 from chronicle.embedded.chdb_client import ChdbClient
 from chronicle.embedded.letters import LetterSink
+from chronicle.errors import TransientError
 from chronicle.model.batch import Batch
 from chronicle.model.columns import CHANGES, TRANSACTIONS, empty
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
+from chronicle.sinks.clickhouse_errors import translated
 
 BYTES = bytes(range(256))
 
@@ -52,3 +54,16 @@ def test_bytes_come_back_as_they_were_until_they_are_forgotten(client: ChdbClien
     sink.forget("chronicle.events", 0, [7, 9])
     left = {chunk.topic: list(chunk.offsets) for chunk in sink.chunks()}
     assert left == {"chronicle.events": [8], "other": [1]}
+
+
+def test_a_full_disk_is_waited_for_and_ends_nothing(client: ChdbClient) -> None:
+    """The engine repeats what the world does wrong, and ends at anything else: letters are no reason to end."""
+    client.command("CREATE DATABASE full")
+    sink = LetterSink(client, "full", translated=translated)
+    sink.prepare()
+    client.command(f"ALTER TABLE full.dead_letter_records MODIFY SETTING min_free_disk_bytes_to_perform_insert = {2**60}")
+    with pytest.raises(TransientError, match="NOT_ENOUGH_SPACE"):
+        sink.write(batch(letter(1, b"k", b"v")))
+    client.command("ALTER TABLE full.dead_letter_records RESET SETTING min_free_disk_bytes_to_perform_insert")
+    sink.write(batch(letter(1, b"k", b"v")))
+    assert [list(chunk.values) for chunk in sink.chunks()] == [[b"v"]]

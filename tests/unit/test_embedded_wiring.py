@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -17,10 +20,14 @@ from chronicle.api.parts import Unavailable
 from chronicle.cli.run import commands
 from chronicle.codec.entity import Entity, InvalidEntity, Record
 from chronicle.config import Settings
+from chronicle.embedded import pipeline
 from chronicle.embedded.pipeline import Overloaded, Stopped
-from chronicle.errors import ConfigError
+from chronicle.errors import ConfigError, StopWorker
+from chronicle.journal.transports import TransportAway
 from chronicle.policy.file import parse
-from chronicle.wiring_embedded import POLICY, PipelinePublisher, StoreEntities, first_start
+from chronicle.policy.keyring import Purpose
+from chronicle.policy_files import add_key, read_key_ring
+from chronicle.wiring_embedded import POLICY, EmbeddedTransport, PipelinePublisher, StoreEntities, first_start
 from chronicle.worker.status import Status
 
 
@@ -49,19 +56,71 @@ def test_the_first_start_makes_three_files_for_their_owner_once(tmp_path: Path) 
     assert sorted(files) == ["identity.key", "keys.toml", "policy.toml"]
     assert first_start(settings) == []
     assert files == {file.name: file.read_bytes() for file in (tmp_path / "a" / "b").iterdir()}
-    for name in ("identity.key", "keys.toml"):
+    for name in files:
         assert (tmp_path / "a" / "b" / name).stat().st_mode & 0o077 == 0
 
 
-def test_a_store_whose_key_is_gone_gets_no_other(tmp_path: Path) -> None:
-    """What came under the old one would be somebody else."""
+@pytest.mark.parametrize(
+    ("name", "what"), [("identity.key", "identity key"), ("keys.toml", "key ring"), ("policy.toml", "policy")]
+)
+def test_a_store_whose_keys_or_policy_are_gone_gets_no_others(tmp_path: Path, name: str, what: str) -> None:
+    """Under another key what came before is somebody else's, or unreadable; the first policy shows what another one hid."""
     settings = Settings().embedded(tmp_path)
     first_start(settings)
     (settings.chdb_path / "store").mkdir(parents=True)
-    settings.identity_key_file.unlink()
-    with pytest.raises(ConfigError, match=r"^restore the identity key"):
+    assert first_start(settings) == []
+    (tmp_path / name).unlink()
+    with pytest.raises(ConfigError, match=f"^restore the {what} to "):
         first_start(settings)
-    assert not settings.identity_key_file.exists()
+    assert not (tmp_path / name).exists()
+
+
+def test_a_first_start_that_was_interrupted_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two keys, and while the policy is written: what is there then is never taken for all of it."""
+    settings = Settings().embedded(tmp_path)
+    first_start(settings)
+    whole = (tmp_path / "keys.toml").read_text()
+    (tmp_path / "keys.toml").write_text(whole[: whole.index("[", whole.index("[") + 1)])  # as after the first of them
+    assert len(read_key_ring(settings).keys) == 1
+    assert len(first_start(settings)) == 1
+    assert {one.purpose for one in read_key_ring(settings).keys.values()} == set(Purpose)
+    (tmp_path / "policy.toml").unlink()
+
+    def full(descriptor: int, *_: object) -> None:
+        if "policy" in str(Path(f"/dev/fd/{descriptor}").readlink()):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched, pytest.raises(ConfigError, match=r"^make .*policy\.toml writable"):
+        patched.setattr("os.fsync", full)
+        first_start(settings)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["identity.key", "keys.toml"]
+    first_start(settings)
+    assert (tmp_path / "policy.toml").read_text() == POLICY
+
+
+def test_a_start_writes_nothing_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept on a disk that is full can be read."""
+    settings = Settings().embedded(tmp_path)
+    first_start(settings)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        assert first_start(settings) == []
+    settings.identity_key_file.write_text("no key")
+    with pytest.raises(ConfigError):
+        first_start(settings)
+
+
+def test_a_key_ring_of_ones_own_stays_as_it_is(tmp_path: Path) -> None:
+    """Keys are only added to those that a first start made."""
+    settings = Settings().embedded(tmp_path)
+    add_key(settings.key_ring_file, "mine", Purpose.TOKEN, datetime.now(UTC).replace(microsecond=0))
+    text = settings.key_ring_file.read_text()
+    first_start(settings)
+    assert settings.key_ring_file.read_text() == text
 
 
 def test_the_first_policy_is_one(tmp_path: Path) -> None:
@@ -158,6 +217,21 @@ class _Embedded:
     def __init__(self, pipeline: Pipeline) -> None:
         self.pipeline, self.status = pipeline, Status()
         self.lock = threading.Lock()
+
+
+def test_a_transport_whose_store_has_ended_says_why() -> None:
+    """Nobody but the application can start it again; without the reason it would only see that nothing is taken."""
+
+    def breaks(_chunk: object) -> None:
+        raise StopWorker("look at the disk")
+
+    status = Status()
+    line = pipeline.Pipeline(breaks, "chronicle.events", 0, stopping=status.stopping, failed=status.fail)
+    transport = EmbeddedTransport(cast(Any, SimpleNamespace(pipeline=line, status=status)), durable=True, timeout_s=30)
+    out = cast(Any, SimpleNamespace(key=b"k", text=b"{}"))
+    for _ in range(3):  # the one that was under way, and all after it
+        with pytest.raises(TransportAway, match=r"start the process again.*: look at the disk"):
+            transport.send([out])
 
 
 def test_workers_beside_the_service_have_names_and_ports_of_their_own() -> None:

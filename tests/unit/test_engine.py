@@ -190,6 +190,29 @@ def test_a_refused_event_becomes_a_dead_letter() -> None:
     assert outcome.batch.rows() == outcome.rows == 7
 
 
+def test_an_event_that_a_step_added_and_a_sink_refuses_is_its_records_dead_letter() -> None:
+    """It has the place of the record that it was made of: those bytes make it again, and the worker goes on."""
+
+    class Summing:
+        name = "summing"
+
+        def __call__(self, batch: Batch) -> tuple[Batch, list[Failed]]:
+            places = batch.transactions.select("topic", "partition", "offset").rows()
+            return replace(batch, events=pl.concat([batch.events, frame(EVENTS, places)])), []
+
+    class RefusesEvents(Sink):
+        def write(self, batch: Batch) -> None:
+            if 1 in batch.events["offset"]:
+                raise SinkRejected("column payload")
+            super().write(batch)
+
+    one, two = RefusesEvents("one"), Sink("two")
+    engine(one, two, steps=[Summing()]).process([chunk([b"c", b"m", b"m", b"e"])])
+    for sink in (one, two):
+        assert (sink.changes, sink.marks, sink.said, set(sink.letters)) == ({0}, {1, 2}, {2, 3}, {1})
+    assert (one.letters[1].value, one.letters[1].stage) == (b"m", Stage.SINK)
+
+
 def test_a_row_that_an_earlier_sink_holds_is_never_a_dead_letter() -> None:
     """It would have two dispositions: the worker stops unacknowledged and says what to do; its neighbours are held."""
     one, two = Sink("one"), Sink("two", bad=frozenset({1}))

@@ -24,6 +24,8 @@ from chronicle.model.chunk import Chunk, SourceSpec
 from chronicle.model.dead_letters import LIMITS, Limits, Reason, Stage
 from chronicle.model.event_columns import EVENTS, NO_EVENTS
 from chronicle.policy.file import parse
+from chronicle.stages import events as stages_events
+from chronicle.stages.decode import Schemas
 from chronicle.stages.events import EventRules
 from chronicle.stages.path import Path
 from chronicle.testing import chunks, rules
@@ -324,6 +326,17 @@ def test_a_field_that_nobody_names_is_hidden_and_counted() -> None:
     assert made == {"method": "x", "city": "[FILTERED]", "[FILTERED]": "[FILTERED]", "nothing": None}
     assert batch.unclassified == {"events:security.login": 4}
     assert not any("ada" in warning or "city" in warning for warning in batch.warnings)
+
+
+def test_what_is_remembered_of_names_is_bounded_over_all_types(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Types and names come from applications: one that makes them up fills no memory, and its events stay as they are."""
+    monkeypatch.setattr(stages_events, "NAMES_MAX", 100)
+    events = stages_events.Events(EventRules(), rules(CLEAR), Schemas(LIMITS), KEY)
+    for number in range(50):
+        payload = {f"n{number}_{at}": at for at in range(10)}
+        told = events.run([chunk([as_json(one(type=f"made.up{number}", payload=payload))])], {}, AT_MS * 1000)
+        assert json.loads(told.events["payload"][0]) == payload
+        assert sum(len(plan._members) for plan in events._plans.values()) <= 100
 
 
 def test_a_schemas_class_holds_where_the_policy_says_nothing() -> None:

@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from chronicle.cli.together import _copy
+
 PARENT = """
 import json, sys
 from chronicle.cli.together import run_together
@@ -44,6 +46,22 @@ def test_lines_say_whose_they_are_and_go_where_they_went() -> None:
     assert heads == {"api   ", "worker"}
     assert any(line.startswith("api    | chronicle ") for line in done.stdout.splitlines())
     assert "api    |" not in done.stderr
+
+
+def test_a_process_whose_lines_nobody_reads_any_more_goes_on() -> None:
+    """As behind `| head`: its next line must not break or block it."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    source = subprocess.Popen(
+        [sys.executable, "-c", "for n in range(50_000): print(n)"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert source.stdout is not None
+    assert source.stderr is not None
+    with os.fdopen(writing, "wb", buffering=0) as nobody:
+        _copy(source.stdout, nobody, b"api | ")
+    told = source.stderr.read()
+    source.stderr.close()
+    assert (source.wait(), told) == (0, b"")
 
 
 def test_a_misconfigured_process_ends_all_with_its_code() -> None:

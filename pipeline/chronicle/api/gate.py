@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import structlog
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from chronicle.api.access import Limits, Principal, Role
 from chronicle.api.keys import looks_like_a_key
@@ -20,6 +20,10 @@ from chronicle.observe import explain
 
 ANYONE = Principal("anonymous", "anonymous", "anonymous", frozenset(Role), ())
 AUTHORIZATION_LENGTH_MAX = 20_000
+PROXIED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+"""What a proxy says of whom it speaks for. It is believed of nobody but who has no key: then it can only shut the door."""
+THREADS = 4
+"""Of the door's own: questions to the store, however slow, must not keep those out who come with a new key or token."""
 AGAIN_S = 1.0
 """After keys could not be read."""
 
@@ -31,6 +35,7 @@ class Gate:
         self._parts = parts
         self._reads = Rate(parts.reads.reads_per_s, 2 * parts.reads.reads_per_s, parts.clock)
         self._refreshing: asyncio.Task[None] | None = None
+        self._threads = CapacityLimiter(THREADS)
         self._log = structlog.get_logger("chronicle.api")
 
     async def watch(self) -> None:
@@ -38,7 +43,7 @@ class Gate:
         failed = False
         while True:
             try:
-                await to_thread.run_sync(self._parts.keys.refresh)
+                await to_thread.run_sync(self._parts.keys.refresh, limiter=self._threads)
                 failed = False
             except ChronicleError as error:
                 if not failed:
@@ -46,10 +51,10 @@ class Gate:
                 failed = True
             await asyncio.sleep(AGAIN_S if failed else self._parts.keys.cache_s)
 
-    def quick(self, authorization: str | None, host: str | None) -> Principal | None:
+    def quick(self, authorization: str | None, headers: Mapping[str, str]) -> Principal | None:
         """Who asks, as far as that is known without waiting; then `slow` knows more."""
         if authorization is None:
-            return ANYONE if self._open and _is_loopback(host) else None
+            return ANYONE if self._open and _is_from_here(headers) else None
         text = _token(authorization)
         if looks_like_a_key(text):
             return self._parts.keys.principal(text, self._parts.now(), self.limits_of)
@@ -59,12 +64,16 @@ class Gate:
         """As `quick`, when that said None: a key may be new, a token's signature is computed.
 
         Raises:
-            Problem: 401, or 503 when nobody can tell who that is; 403 for another host's name at an open service.
+            Problem: 401, or 503 when nobody can tell who that is; 403 for who comes to an open service from elsewhere.
         """
         keys, now = self._parts.keys, self._parts.now
         if authorization is None:
             if self._open:
-                raise forbidden("host", "without any key this service answers only to localhost: see `chronicle keys create`")
+                raise forbidden(
+                    "host",
+                    "without any key this service answers only to localhost, to no proxy and to no other site's page: "
+                    "see `chronicle keys create`",
+                )
             raise unauthorized("send a key or a token: Authorization: Bearer …")
         text = _token(authorization)
         if looks_like_a_key(text):
@@ -77,7 +86,8 @@ class Gate:
             found = None
         else:
             try:
-                found = await to_thread.run_sync(self._parts.tokens.principal, text, now(), self.limits_of)
+                principal = self._parts.tokens.principal
+                found = await to_thread.run_sync(principal, text, now(), self.limits_of, limiter=self._threads)
             except TransientError:
                 raise unavailable("authorization", "the issuer's keys cannot be read now") from None
         if found is None:
@@ -86,8 +96,8 @@ class Gate:
 
     async def principal(self, headers: Mapping[str, str]) -> Principal:
         """Who asks. Raises as `slow`."""
-        authorization, host = headers.get("authorization"), headers.get("host")
-        return self.quick(authorization, host) or await self.slow(authorization)
+        authorization = headers.get("authorization")
+        return self.quick(authorization, headers) or await self.slow(authorization)
 
     async def reader(self, headers: Mapping[str, str], role: Role = Role.READER) -> Principal:
         """Who asks, if they have this role and have not asked too often.
@@ -119,7 +129,7 @@ class Gate:
 
     async def _refresh(self) -> None:
         try:
-            await to_thread.run_sync(self._parts.keys.refresh)
+            await to_thread.run_sync(self._parts.keys.refresh, limiter=self._threads)
         except ChronicleError as error:
             self._log.warning("keys.unread", **explain(error))
 
@@ -134,10 +144,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _is_loopback(host: str | None) -> bool:
-    """Of a Host header: another name that leads here is how a web page in a browser would reach an open service."""
+def _is_from_here(headers: Mapping[str, str]) -> bool:
+    """Whether somebody on this machine asks, as far as headers can say.
+
+    Another name that leads here, or a request across sites, is how a web page in a browser would reach an open service; and
+    a proxy on this machine would bring in whoever reaches the proxy.
+    """
+    if any(name in headers for name in PROXIED) or headers.get("sec-fetch-site") == "cross-site":
+        return False
+    origin = headers.get("origin")
+    return _is_loopback(f"//{headers.get('host', '')}") and (origin is None or _is_loopback(origin))
+
+
+def _is_loopback(url: str) -> bool:
     try:
-        name = urlsplit(f"//{host or ''}").hostname
+        name = urlsplit(url).hostname
     except ValueError:
         return False
     return name is not None and is_loopback(name)

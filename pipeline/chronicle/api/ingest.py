@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import msgspec
+from starlette.datastructures import Headers
 
 from chronicle.api import bodies
 from chronicle.api.access import Principal, Role
@@ -39,7 +40,7 @@ REMEMBERED_MAX = 10_000
 KINDS = (bodies.JSON, bodies.NDJSON)
 _IDEMPOTENCY_KEY = re.compile(rb"[!-~]{1,%d}" % IDEMPOTENCY_KEY_LENGTH_MAX)
 _encoder = msgspec.json.Encoder()
-_WANTED = frozenset({b"authorization", b"content-type", b"content-encoding", b"content-length", b"idempotency-key", b"host"})
+_WANTED = frozenset({b"authorization", b"content-type", b"content-encoding", b"content-length", b"idempotency-key"})
 
 
 class Ingest:
@@ -71,8 +72,8 @@ class Ingest:
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, Any, dict[str, str]]:
         headers = {name: value for name, value in scope["headers"] if name in _WANTED}
-        authorization, host = _text(headers, b"authorization"), _text(headers, b"host")
-        principal = self._gate.quick(authorization, host) or await self._gate.slow(authorization)
+        authorization = _text(headers, b"authorization")
+        principal = self._gate.quick(authorization, Headers(scope=scope)) or await self._gate.slow(authorization)
         if not principal.may(Role.INGEST):
             raise forbidden("authorization", f"this takes the role {Role.INGEST}")
         kind = (_text(headers, b"content-type") or "").partition(";")[0].strip().lower()

@@ -12,7 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from chronicle.api.access import Limits, Principal, Role, parsed_roles
@@ -131,15 +131,16 @@ def revoke(client: Writer, store: Store, database: str, id_: str, *, now: dateti
     if found.revoked_at is not None:
         return found
     taken = Key(found.id, found.name, found.hash, found.roles, found.limits, found.created_at, found.expires_at, now)
-    _write(client, database, taken, now)
+    # the newest version counts, also when the clock of whoever made the key is ahead of ours
+    _write(client, database, taken, max(now, found.created_at + timedelta(seconds=1)))
     return taken
 
 
-def _write(client: Writer, database: str, key: Key, now: datetime) -> None:
+def _write(client: Writer, database: str, key: Key, version: datetime) -> None:
     limits = key.limits
     row = [
         *(key.id, key.name, key.hash, sorted(key.roles), list(limits.sources), list(limits.tables), list(limits.tenants)),
-        *(list(limits.columns), key.created_at, key.expires_at, key.revoked_at, now),
+        *(list(limits.columns), key.created_at, key.expires_at, key.revoked_at, version),
     ]
     client.insert("api_keys", [row], list(_COLUMNS), database, settings={"async_insert": 0})
 

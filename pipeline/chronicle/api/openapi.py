@@ -245,7 +245,7 @@ def _others() -> dict[str, Any]:
             "get": {
                 "operationId": "getStream",
                 "summary": "Events as they come in, as server-sent events.",
-                "description": "`id` of an event goes into `Last-Event-ID` to resume. Role: reader.",
+                "description": "`id` goes into `Last-Event-ID` to resume; the seconds before it come again. Role: reader.",
                 "parameters": [*map(_parameter, FILTERS)],
                 "responses": {
                     "200": {"description": "The tail.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},

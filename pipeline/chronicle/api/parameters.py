@@ -29,6 +29,8 @@ PAGE_SIZE = 50
 DEFAULT_SORT = "-time"
 PAGING = ("sort", "page", "page_size", "cursor")
 CHANGES_BASE = "{database:Identifier}.changes FINAL"
+WORDS_OF_TYPE = 8
+"""Patterns on columns whose stars fit names of all lengths up to this one are taken to fit any."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -154,17 +156,21 @@ def _values(collection: Collection, asked: Asked, principal: Principal, now: dat
     if found.get("since") and found.get("until") and found["since"] >= found["until"]:
         asked.errors["until"] = "is not after since"
     if principal.column_limited:
-        _refuse_hidden(asked, found, principal)
+        _refuse_hidden(collection, asked, found, principal)
     return found
 
 
-def _refuse_hidden(asked: Asked, found: dict[str, Any], principal: Principal) -> None:
+def _refuse_hidden(collection: Collection, asked: Asked, found: dict[str, Any], principal: Principal) -> None:
     """Who may not see a column may not ask about it either: the answer would tell what is in it."""
-    place = found.get("source", ""), f"{found.get('schema', '')}.{found.get('table', '')}"
+    source = found.get("source", "")
+    places = [f"{found.get('schema', '')}.{found.get('table', '')}"]
+    if collection is not CHANGES:  # a type has any number of words
+        places = [".".join([""] * count) for count in range(1, WORDS_OF_TYPE + 1)]
     named: dict[str, list[str]] = {"column": [found.get("column", "")], "q": ["description"], "resource_id": ["resource_id"]}
     named["key"] = list(json.loads(found["key"])) if "key" in found else []
+    named["violation"] = [""]  # it names any
     for name, columns in named.items():
-        if name in found and not all(principal.sees_column(*place, column) for column in columns):
+        if name in found and not all(principal.sees_column(source, at, column) for at in places for column in columns):
             asked.errors[name] = "is about a column that this key does not see"
 
 

@@ -27,6 +27,7 @@ from chronicle.api.problems import Problem, too_many
 from chronicle.api.reading import asked_of_store
 from chronicle.api.recording import TYPE
 from chronicle.trail.collections import EVENTS, plain_row
+from chronicle.trail.following import INSERTION, Name, since
 from chronicle.trail.reading import micros, rows
 from chronicle.trail.search import Question
 from chronicle.trail.store import as_client
@@ -73,6 +74,8 @@ class Stream:
         return StreamingResponse(self._sent(request, tail), 200, headers, "text/event-stream")
 
     async def _sent(self, request: Request, tail: _Tail) -> AsyncIterator[bytes]:
+        if self._open >= self._parts.reads.streams_max:
+            return  # others came meanwhile: a client that follows comes again
         self._open += 1
         clock = self._parts.clock
         spoken = checked = clock()
@@ -114,28 +117,37 @@ class _Tail:
         self.principal = principal
         self._from = begin
         self._newest = begin
-        self._seen: dict[tuple[str, str, str], int] = {}
+        self._after: Name | None = None
+        self._seen: dict[Name, int] = {}
 
     def look(self) -> list[bytes]:
-        """Events that were inserted since the last time, as they are sent."""
+        """Events that were inserted since the last time, as they are sent; none: there are no more now."""
+        while True:
+            texts, whole = self._page()
+            if texts or whole:
+                return texts
+
+    def _page(self) -> tuple[list[bytes], bool]:
+        """The next of them, and whether it came to the end."""
         parts = self._parts
         self._question = replace(self._question, sight=sight.sight(self.principal))
         seen, bound = self._question.sight.conditions(EVENTS)
+        newer, place = since(self._from, self._after)
         conditions = [
             *self._question.conditions,
             *seen,
             "type != {own:String}",
-            "inserted_at > fromUnixTimestamp64Micro({from:Int64}, 'UTC')",
+            newer,
             "time > fromUnixTimestamp64Micro({days:Int64}, 'UTC')",
         ]
-        bound |= {"own": TYPE, "from": self._from, "days": micros(parts.now() - timedelta(days=DAYS)), "limit": ROWS_MAX}
+        bound |= {"own": TYPE, **place, "days": micros(parts.now() - timedelta(days=DAYS)), "limit": ROWS_MAX}
         sql = (
             f"SELECT {', '.join(EVENTS.columns)}, toUnixTimestamp64Micro(inserted_at) AS _at "  # noqa: S608
             "FROM {database:Identifier}.events "
-            f"WHERE {' AND '.join(f'({one})' for one in conditions)} ORDER BY inserted_at, event_id LIMIT {{limit:UInt64}}"
+            f"WHERE {' AND '.join(f'({one})' for one in conditions)} ORDER BY {INSERTION} LIMIT {{limit:UInt64}}"
         )
         found = rows(as_client(parts.store), sql, {**self._question.parameters, **bound, "database": parts.database})
-        texts = []
+        texts, at, name = [], self._from, None
         for row in found:
             at, name = row.pop("_at"), (str(row["event_id"]), row["source"], row["type"])
             self._newest = max(self._newest, at)
@@ -144,9 +156,10 @@ class _Tail:
                 item = sight.event(self.principal, plain_row(EVENTS, row))
                 texts.append(b"id: %d\ndata: %s\n\n" % (at, _encoder.encode(item)))
         # a full look has not come to the end: the next one begins where it stopped
-        self._from = self._newest - (1 if len(found) == ROWS_MAX else WINDOW_US)
+        whole = len(found) < ROWS_MAX
+        self._from, self._after = (self._newest - WINDOW_US, None) if whole else (at, name)
         self._forget()
-        return texts
+        return texts, whole
 
     def _forget(self) -> None:
         if len(self._seen) > SEEN_MAX:
@@ -154,9 +167,12 @@ class _Tail:
 
 
 def _begin(parts: Parts, last: str) -> int:
-    """From when on, by the store's clock (microseconds since 1970): now, or where a broken connection was."""
+    """From when on, by the store's clock (microseconds since 1970): now, or a window before where a broken connection was.
+
+    Events of one insert have one time, and of those only a part may have arrived: some are told twice, none is left out.
+    """
     sql = "SELECT toUnixTimestamp64Micro(now64(6)) AS now"
     now = int(rows(as_client(parts.store), sql, {})[0]["now"])
     if re.fullmatch(r"[0-9]{1,18}", last, re.ASCII):
-        return min(now, max(int(last), now - RESUME_S * 1_000_000))
+        return min(now, max(int(last) - WINDOW_US, now - RESUME_S * 1_000_000))
     return now

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import IO
 
 _DEATH_SIGNAL = 1
@@ -60,9 +61,9 @@ def tied(parent: int) -> None:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], head: bytes) -> None:
-    """Whole lines, so that two processes' lines do not mix."""
+    """Whole lines, so that two processes' lines do not mix. Whoever reads them may go: the processes go on without."""
     with source:
         for line in source:
-            with _writing:
+            with _writing, suppress(OSError):
                 target.write(head + line.rstrip(b"\n") + b"\n")
                 target.flush()

@@ -1,7 +1,7 @@
 """chDB, ClickHouse as a library in this process, with the part of clickhouse-connect's client that Chronicle uses.
 
 clickhouse-connect has a client for chDB, which does queries and parameters (bound by the engine, never pasted). Added here:
-Arrow inserts without a temporary file, external data, several threads at once, one process per store, and durability: a
+Arrow inserts without a file on a disk, external data, several threads at once, one process per store, and durability: a
 part is on the disk, with its directory, before its insert returns.
 """
 
@@ -11,6 +11,8 @@ import logging
 import os
 import queue
 import re
+import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -62,8 +64,8 @@ class _Handle:
             self.client.command("SET readonly = 2")  # for good: nothing that is asked here can take it back
         self._writer: Any = None
 
-    def insert(self, statement: str, fmt: str, data: bytes) -> None:
-        """Run `statement` (an INSERT without FORMAT and data) over `data`."""
+    def insert(self, into: str, settings: str, fmt: str, data: bytes) -> None:
+        """Insert `data`; `into`: INSERT INTO a table and its columns. Returns when all of it is in the table."""
         import chdb
 
         try:
@@ -71,9 +73,9 @@ class _Handle:
                 self._writer = chdb.connect(self._location)
                 if self._database:
                     self._writer.query(f"USE {_quoted(self._database)}")
-            with self._writer.send_insert(statement, fmt) as stream:
-                stream.append(data)
-                stream.finish()
+            # Not by chDB's `send_insert`: with a full disk its `finish` counts rows as written that are in no table.
+            with _file(data) as name:
+                self._writer.query(f"{into} FROM INFILE {_literal(name)} SETTINGS {settings} FORMAT {fmt}")
         except RuntimeError as error:
             raise _error(str(error)) from None
 
@@ -208,7 +210,7 @@ class ChdbClient:
         wanted = (_kept(settings) or {}) | {"async_insert": 0}
         clause = ", ".join(f"{name} = {_literal(value)}" for name, value in wanted.items())
         with self._handle() as handle:
-            handle.insert(f"{statement} SETTINGS {clause}", fmt, block)
+            handle.insert(statement, clause, fmt, block)
 
     def close(self) -> None:
         """Close every handle; the last client of a process gives the store back. May be repeated."""
@@ -276,6 +278,21 @@ def _prepared(path: Path) -> Path:
     if set("?&#%+=") & set(str(directory)):  # chDB reads the path as a part of an address
         raise ConfigError(f"choose a directory without any of ?&#%+= in its path: {directory}")
     return directory
+
+
+@contextmanager
+def _file(data: bytes) -> Iterator[str]:
+    """The name of a file that holds `data`: in memory where there are such files."""
+    if sys.platform == "linux":
+        with os.fdopen(os.memfd_create("chronicle-insert"), "wb") as file:
+            file.write(data)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as named:
+            named.write(data)
+            named.flush()
+            yield named.name
 
 
 def _error(text: str) -> DatabaseError:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
@@ -36,9 +37,17 @@ class LetterSink:
 
     name = "letters"
 
-    def __init__(self, client: Client, database: str) -> None:
-        """`client` stays its owner's."""
-        self._client = client
+    def __init__(
+        self,
+        client: Client,
+        database: str,
+        *,
+        translated: Callable[[str], AbstractContextManager[None]] = lambda _what: nullcontext(),
+    ) -> None:
+        """`client` stays its owner's. `translated`: within it the store's errors become Chronicle's, as
+        `sinks.clickhouse_errors.translated`: a disk that is full for a while ends nothing.
+        """
+        self._client, self._translated = client, translated
         self._table = f"`{database}`.dead_letter_records"
 
     def prepare(self) -> None:
@@ -54,7 +63,8 @@ class LetterSink:
         """As `Sink.write`."""
         if batch.dead_letters:
             columns = _columns(batch.dead_letters)
-            self._client.raw_insert(self._table, columns.schema.names, _encoded(columns), fmt="Arrow")
+            with self._translated("dead_letter_records"):
+                self._client.raw_insert(self._table, columns.schema.names, _encoded(columns), fmt="Arrow")
 
     def close(self) -> None:
         """Nothing is its own."""

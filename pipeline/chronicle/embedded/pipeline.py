@@ -173,6 +173,10 @@ class Pipeline:
             left = [*batch, *self._waiting]
             self._waiting.clear()
         self._let_go(left)
-        for item in left:
-            item.done.set_exception(Stopped("hand it in again when the service is back: it ended before the store held this"))
-        self._failed(error)
+        try:
+            self._failed(error)  # first: whoever hears that it ended can ask why
+        finally:
+            for item in left:
+                item.done.set_exception(
+                    Stopped("hand it in again when the service is back: it ended before the store held this")
+                )

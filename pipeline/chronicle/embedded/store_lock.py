@@ -5,12 +5,15 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from chronicle.errors import ConfigError
 
 NAME = "chronicle.lock"
+_ENGINES = "status"
+"""What chDB itself locks."""
 
 
 @dataclass(slots=True)
@@ -49,6 +52,28 @@ def release(directory: Path) -> None:
             os.close(_held.pop(directory).descriptor)
 
 
+def _forked() -> None:
+    """A fork shares its parent's locks, ours and the engine's, and would keep them when its parent is gone."""
+    global _guard  # noqa: PLW0603
+    _guard = threading.Lock()  # another thread may have held it
+    for directory, held in _held.items():
+        os.close(held.descriptor)
+        _let_go(directory / _ENGINES)
+    _held.clear()
+
+
+def _let_go(file: Path) -> None:
+    with suppress(OSError):
+        found = file.stat()
+        for name in [int(each.name) for each in Path("/dev/fd").iterdir()]:
+            with suppress(OSError):  # the listing's own is closed
+                if os.path.samestat(os.fstat(name), found):
+                    os.close(name)
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def _locked(directory: Path) -> int:
     try:
         descriptor = os.open(directory / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -63,6 +88,7 @@ def _locked(directory: Path) -> int:
         raise ConfigError(
             f"stop {process}, or ask it over HTTP: it has the store in {directory} open, and only one process can"
         ) from None
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+    with suppress(OSError):  # who it is, for people: the disk may be full
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor

@@ -39,8 +39,8 @@ from chronicle.stages.treatments import of_texts
 
 TOPIC = "chronicle.events"
 PLANS_MAX = 10_000
-NAMES_MAX = 10_000
-"""Of payload fields of one plan, whose treatment is remembered."""
+NAMES_MAX = 1_000_000
+"""Payload fields that are looked up until all plans are made anew: applications name as many of them as they like."""
 TYPES_TOLD_MAX = 1_000
 """Event types that are counted by name; whoever sends more kinds of events is counted as `events:other`."""
 UNKNOWN_TYPE = "unknown_type"
@@ -91,8 +91,6 @@ class _Plan:
         """Of a field of the payload: its treatment, and whether nobody has classified it."""
         found = self._members.get(name)
         if found is None:
-            if len(self._members) >= NAMES_MAX:
-                self._members.clear()
             column, unclassified = self._policy.payload(name)
             found = self._members[name] = (column.treatment, unclassified)
         return found
@@ -106,6 +104,7 @@ class Events:
         self.about = settings.about
         self._settings, self._rules, self._schemas, self._identity_key = settings, rules, schemas, identity_key
         self._plans: dict[tuple[str, str], _Plan] = {}
+        self._looked_up = 0
         self._cells: dict[Treatment, payloads.Cells] = {}
         self._names_told: set[str] = set()
         self._asking = Asking()
@@ -239,6 +238,10 @@ class Events:
             treatment, unclassified = plans[index].member(name)
             shown = name if not unclassified or _IDENTIFIER.fullmatch(name) else FILTERED
             decided.append((treatments.setdefault(treatment, len(treatments)), unclassified, shown))
+        self._looked_up += len(decided)
+        if self._looked_up > NAMES_MAX:
+            self._plans.clear()
+            self._looked_up = 0
         schema = {"how": pl.Int64, "unclassified": pl.Boolean, "shown": pl.String}
         pairs = pairs.hstack(pl.DataFrame(decided, schema=schema, orient="row"))
         members = members.join(pairs, on=["plan", "name"], how="left", maintain_order="left")

@@ -16,6 +16,24 @@ WINDOW_US = 3_000_000
 """How late an insert may be seen: so much is asked for again, and what was told is left out."""
 LOOK_ROWS_MAX = 2_000
 SEEN_MAX = 100_000
+INSERTION = "inserted_at, event_id, source, type"
+"""An order in which every event has a place of its own; all events of one insert have one time."""
+SINCE = "inserted_at > fromUnixTimestamp64Micro({from:Int64}, 'UTC')"
+AFTER = (
+    "inserted_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') AND "
+    f"({INSERTION}) > (fromUnixTimestamp64Micro({{from:Int64}}, 'UTC'), "
+    "{after_id:UUID}, {after_source:String}, {after_type:String})"
+)
+Name = tuple[str, str, str]
+"""Id, source and type of an event."""
+
+
+def since(at: int, after: Name | None) -> tuple[str, dict[str, Any]]:
+    """The condition on events that were inserted after this moment (microseconds), with its values; `after`: in the order of
+    `INSERTION` after this event of that moment."""
+    if after is None:
+        return SINCE, {"from": at}
+    return AFTER, {"from": at, **dict(zip(("after_id", "after_source", "after_type"), after, strict=True))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +84,16 @@ class Following:
     def __init__(self, store: Store, database: str, wanted: Wanted) -> None:
         self._store, self._database = store, database
         self._conditions, self._bound = wanted.conditions()
-        self._from = int(rows(as_client(store), "SELECT toUnixTimestamp64Micro(now64(6)) AS now")[0]["now"]) - WINDOW_US
-        self._seen: dict[tuple[str, str, str], int] = {}
+        self._newest = int(rows(as_client(store), "SELECT toUnixTimestamp64Micro(now64(6)) AS now")[0]["now"])
+        self._from = self._newest - WINDOW_US
+        self._after: Name | None = None
+        self._seen: dict[Name, int] = {}
 
     def newest(self, count: int) -> list[dict[str, Any]]:
         """The newest by their own time, the newest last. Raises as `trail.reading.rows`."""
-        self.more()  # what is in the window already is not news
+        whole = False
+        while not whole:  # what is in the window already is not news
+            _, whole = self._look()
         order = EVENTS.order("-time")
         assert order is not None  # noqa: S101  (every collection has a time)
         question = Question(EVENTS, order, self._conditions, self._bound)
@@ -82,28 +104,38 @@ class Following:
 
     def more(self) -> list[dict[str, Any]]:
         """What was inserted since, in the order of insertion. Raises likewise."""
-        bound = {**self._bound, "from": self._from, "limit": LOOK_ROWS_MAX, "database": self._database}
-        conditions = [*self._conditions, "inserted_at > fromUnixTimestamp64Micro({from:Int64}, 'UTC')"]
+        while True:
+            told, whole = self._look()
+            if told or whole:
+                return told
+
+    def _look(self) -> tuple[list[dict[str, Any]], bool]:
+        condition, place = since(self._from, self._after)
+        bound = {**self._bound, **place, "limit": LOOK_ROWS_MAX, "database": self._database}
+        conditions = [*self._conditions, condition]
         sql = (
             f"SELECT {', '.join(EVENTS.columns)}, toUnixTimestamp64Micro(inserted_at) AS _at "  # noqa: S608 (own texts; values are bound)
             f"FROM {{database:Identifier}}.events WHERE {' AND '.join(f'({one})' for one in conditions)} "
-            "ORDER BY inserted_at, event_id LIMIT {limit:UInt64}"
+            f"ORDER BY {INSERTION} LIMIT {{limit:UInt64}}"
         )
-        told, newest = [], self._from
+        told, newest, at, last = [], self._newest, self._from, None
         answer = rows(as_client(self._store), sql, bound)
         for row in answer:
             at = int(row.pop("_at"))
             newest = max(newest, at)
             event = plain_row(EVENTS, row)
-            if _name(event) not in self._seen:
-                self._seen[_name(event)] = at
+            last = _name(event)
+            if last not in self._seen:
+                self._seen[last] = at
                 told.append(event)
         whole = len(answer) < LOOK_ROWS_MAX
-        self._from = max(self._from, newest - WINDOW_US) if whole else newest - 1
+        # a full look has not come to the end: the next one begins where it stopped
+        self._newest = newest
+        self._from, self._after = (newest - WINDOW_US, None) if whole else (at, last)
         if len(self._seen) > SEEN_MAX:
-            self._seen = {name: at for name, at in self._seen.items() if at > self._from}
-        return told
+            self._seen = {name: at for name, at in self._seen.items() if at > newest - WINDOW_US}
+        return told, whole
 
 
-def _name(event: Mapping[str, Any]) -> tuple[str, str, str]:
+def _name(event: Mapping[str, Any]) -> Name:
     return event["event_id"], event["source"], event["type"]
