@@ -121,6 +121,20 @@ def test_the_reader_of_clickhouse_cannot_write(stack: Stack) -> None:
     assert "READONLY" in ask("SET max_memory_usage = 0").text
 
 
+def test_clickhouse_logs_its_queries_after_a_kill_too(own: Stack) -> None:
+    """Who looks into `system.query_log` finds what was asked since the start, the first one or any other."""
+
+    def ask(query: str) -> str:
+        return httpx.post(own.clickhouse_url, content=query).text
+
+    for _ in range(2):
+        own.up(["clickhouse"])
+        ask("SELECT 'asked'")
+        ask("SYSTEM FLUSH LOGS")
+        assert int(ask("SELECT count() FROM system.query_log WHERE query = 'SELECT \\'asked\\''")) > 0
+        own.kill("clickhouse")
+
+
 def test_a_server_that_says_it_is_mysql_starts_when_asked_for(own: Stack) -> None:
     """The part for the MySQL connector's tests names a version that the connector accepts."""
     own.up(["mysql"])

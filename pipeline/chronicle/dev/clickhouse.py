@@ -101,6 +101,9 @@ class ClickHouse(Part):
         """Write configuration and users."""
         data = self.home / "data"
         data.mkdir(parents=True, exist_ok=True)
+        if self.binary is None:
+            # the library forgets its tables of logs, and cannot make them where their files are: there would be no query_log
+            shutil.rmtree(data / "data" / "system", ignore_errors=True)
         write_if_changed(self.home / "users.xml", _USERS)
         write_if_changed(
             self.home / "config.xml",
