@@ -20,8 +20,10 @@ from chronicle.codec.audit_reading import (
     OBJECT_OR_NULL,
     Actor,
     Endpoint,
+    decoded,
     lists,
     text_of,
+    without,
 )
 from chronicle.model.event_columns import EVENTS
 
@@ -101,30 +103,10 @@ def maybe(value: bytes) -> bool:
 
 def events(values: Sequence[bytes]) -> Read:
     """The events in these records, in their order; CloudEvents are taken out of their envelopes."""
-    plain, enveloped = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Enveloped)
-    records: list[_Record] = []
-    rows: list[int] = []
-    unreadable: list[int] = []
-    for index, value in enumerate(values):
-        try:
-            record = plain.decode(value)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            try:
-                record = enveloped.decode(value).data
-            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-                unreadable.append(index)
-                continue
-        if _possible(record):
-            records.append(record)
-            rows.append(index)
-        else:
-            unreadable.append(index)
+    records, rows, unreadable = decoded(values, _Record, _Enveloped, _possible)
     frame = _typed(_frame(records))
     bad = frame.select(pl.any_horizontal(frame[name].is_null() for name in (*_TIMES, "event_id"))).to_series()
-    if not len(frame) or not bad.any():
-        return Read(frame, rows, unreadable)
-    late = {row for row, is_bad in zip(rows, bad, strict=True) if is_bad}
-    return Read(frame.filter(~bad), [row for row in rows if row not in late], sorted([*unreadable, *late]))
+    return Read(*without(bad, frame, rows, unreadable))
 
 
 def _possible(record: _Record) -> bool:

@@ -6,9 +6,9 @@ For workers that read routes' topics, not raw ones. Record by record, because ea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -19,6 +19,7 @@ from chronicle.codec import diff
 from chronicle.codec.audit import ACTIVITIES
 from chronicle.model.columns import CHANGES
 
+R = TypeVar("R")
 _HALF = pl.lit(1 << 64, pl.UInt128)
 INSTANT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 _TIMES = ("committed_at", "captured_at", "processed_at", "received_at")
@@ -125,32 +126,48 @@ class Read:
 
 def changes(values: Sequence[bytes | None]) -> Read:
     """The changes in these records, in their order; CloudEvents are taken out of their envelopes."""
-    plain, enveloped = msgspec.json.Decoder(_Record), msgspec.json.Decoder(_Enveloped)
-    records: list[_Record] = []
-    rows: list[int] = []
-    unreadable: list[int] = []
-    for index, value in enumerate(values):
-        try:
-            record = plain.decode(value or b"")
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            try:
-                record = enveloped.decode(value or b"").data
-            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-                unreadable.append(index)
-                continue
-        if _possible(record):
-            records.append(record)
-            rows.append(index)
-        else:
-            unreadable.append(index)
+    records, rows, unreadable = decoded(values, _Record, _Enveloped, _possible)
     texts = _frame(records)
     frame = _typed(texts)
     wrong = texts.select(pl.any_horizontal(frame[name].is_null() for name in (*_TIMES, "event_id", "entity", "position_hi")))
     bad = wrong.to_series() if len(texts) else pl.Series([], dtype=pl.Boolean)
+    return Read(*without(bad, frame, rows, unreadable))
+
+
+def decoded(
+    values: Sequence[bytes | None], record: type[R], enveloped: Any, possible: Callable[[R], bool]
+) -> tuple[list[R], list[int], list[int]]:
+    """Those that are a `record`, or a CloudEvent (`enveloped`) whose data is one, and are `possible`; the indexes of these,
+    and of the others."""
+    plain, wrapped = msgspec.json.Decoder(record), msgspec.json.Decoder(enveloped)
+    records: list[R] = []
+    rows: list[int] = []
+    unreadable: list[int] = []
+    for index, value in enumerate(values):
+        try:
+            found = plain.decode(value or b"")
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            try:
+                found = wrapped.decode(value or b"").data
+            except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+                unreadable.append(index)
+                continue
+        if possible(found):
+            records.append(found)
+            rows.append(index)
+        else:
+            unreadable.append(index)
+    return records, rows, unreadable
+
+
+def without(
+    bad: pl.Series, frame: pl.DataFrame, rows: list[int], unreadable: list[int]
+) -> tuple[pl.DataFrame, list[int], list[int]]:
+    """The frame without rows in which a text was none of its type; their records are unreadable as well."""
     if not bad.any():
-        return Read(frame, rows, unreadable)
-    late = [row for row, is_bad in zip(rows, bad, strict=True) if is_bad]
-    return Read(frame.filter(~bad), [row for row in rows if row not in set(late)], sorted([*unreadable, *late]))
+        return frame, rows, unreadable
+    late = {row for row, is_bad in zip(rows, bad, strict=True) if is_bad}
+    return frame.filter(~bad), [row for row in rows if row not in late], sorted([*unreadable, *late])
 
 
 def _possible(record: _Record) -> bool:

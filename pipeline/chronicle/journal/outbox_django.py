@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper  # type: ignore[imp
 
 from chronicle.attribution.covering import cover
 from chronicle.attribution.statements import Dialect
-from chronicle.journal.outbox_pending import Ask, Entry, Pending, drive
+from chronicle.journal.outbox_pending import Ask, Entry, Pending, committing, drive, ending
 from chronicle.journal.outbox_table import OutboxError
 
 _DIALECTS: dict[str, Dialect] = {"postgresql": "postgres", "mysql": "mysql"}
@@ -49,7 +49,7 @@ def _attach(connection: Any, pending: Pending) -> None:
     cover(connection, "commit", _commits(connection, connection.commit, pending), forever)
     cover(connection, "set_autocommit", _autocommits(connection, connection.set_autocommit, pending), forever)
     for name in ("rollback", "close", "connect"):
-        cover(connection, name, _ends(getattr(connection, name), pending), forever)
+        cover(connection, name, ending(getattr(connection, name), pending), forever)
     forever.pop_all()
     connection.execute_wrappers.insert(0, _wrapper(connection, pending))  # first: others are popped from the end
 
@@ -59,13 +59,7 @@ def _commits(connection: Any, method: Callable[..., Any], pending: Pending) -> C
         if len(pending):
             connection.validate_no_atomic_block()
             _flush(connection, pending)
-        try:
-            result = method()
-        except BaseException:
-            pending.rolled_back()
-            raise
-        pending.committed()
-        return result
+        return committing(method, pending)
 
     return commit
 
@@ -80,16 +74,6 @@ def _autocommits(connection: Any, method: Callable[..., Any], pending: Pending) 
         return result
 
     return set_autocommit
-
-
-def _ends(method: Callable[..., Any], pending: Pending) -> Callable[..., Any]:
-    def end(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        finally:
-            pending.rolled_back()
-
-    return end
 
 
 def _wrapper(connection: Any, pending: Pending) -> Callable[..., Any]:

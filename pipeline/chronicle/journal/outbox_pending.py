@@ -211,3 +211,26 @@ def drive(asking: Asking, run: Callable[[Ask], list[str]]) -> None:
             ask = asking.send(run(ask))
     except StopIteration:
         return
+
+
+def committing(method: Callable[[], Any], pending: Pending) -> Any:
+    """A driver's commit, once everything is written: what fails has rolled back."""
+    try:
+        result = method()
+    except BaseException:
+        pending.rolled_back()
+        raise
+    pending.committed()
+    return result
+
+
+def ending(method: Callable[..., Any], pending: Pending) -> Callable[..., Any]:
+    """A driver's method after which nothing of the transaction is left: rollback, close, a new connection."""
+
+    def end(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(*args, **kwargs)
+        finally:
+            pending.rolled_back()
+
+    return end

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import pq, rows, sql
 
 from chronicle.attribution.covering import cover
-from chronicle.journal.outbox_pending import Ask, Entry, Mark, Pending, Step, drive
+from chronicle.journal.outbox_pending import Ask, Entry, Mark, Pending, Step, drive, ending
 from chronicle.journal.outbox_table import OutboxError
 
 _IDLE, _FAILED = pq.TransactionStatus.IDLE, pq.TransactionStatus.INERROR
@@ -98,16 +98,6 @@ def _async_commits(connection: Any, method: Callable[..., Any], pending: Pending
         return result
 
     return commit
-
-
-def _ends(method: Callable[..., Any], pending: Pending) -> Callable[..., Any]:
-    def end(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        finally:
-            pending.rolled_back()
-
-    return end
 
 
 def _async_ends(method: Callable[..., Any], pending: Pending) -> Callable[..., Any]:
@@ -214,7 +204,7 @@ def _async_waits(wait: Callable[..., Any], pending: Pending) -> Callable[..., An
     return waited
 
 
-_SYNC = (_commits, _ends, _blocks, _waits)
+_SYNC = (_commits, ending, _blocks, _waits)
 
 
 def _text(query: Any, connection: Any) -> str:

@@ -12,7 +12,7 @@ from pymysql.constants import CLIENT, SERVER_STATUS
 from pymysql.cursors import Cursor
 
 from chronicle.attribution.covering import cover
-from chronicle.journal.outbox_pending import Ask, Entry, Pending, drive
+from chronicle.journal.outbox_pending import Ask, Entry, Pending, committing, drive, ending
 from chronicle.journal.outbox_table import OutboxError
 
 _PENDING: WeakKeyDictionary[Any, Pending] = WeakKeyDictionary()
@@ -50,7 +50,7 @@ def _attach(connection: Any, pending: Pending) -> None:
     for name in ("begin", "autocommit"):
         cover(connection, name, _implies(connection, getattr(connection, name), pending), forever)
     for name in ("rollback", "close", "connect"):
-        cover(connection, name, _ends(getattr(connection, name), pending), forever)
+        cover(connection, name, ending(getattr(connection, name), pending), forever)
     cover(connection, "query", _queries(connection, connection.query, pending), forever)
     forever.pop_all()
 
@@ -61,13 +61,7 @@ def _commits(connection: Any, method: Callable[..., Any], pending: Pending) -> C
             if not _in_transaction(connection):
                 pending.found_over()
             _flush(connection, pending)
-        try:
-            result = method()
-        except BaseException:
-            pending.rolled_back()
-            raise
-        pending.committed()
-        return result
+        return committing(method, pending)
 
     return commit
 
@@ -85,16 +79,6 @@ def _implies(connection: Any, method: Callable[..., Any], pending: Pending) -> C
         return result
 
     return implied
-
-
-def _ends(method: Callable[..., Any], pending: Pending) -> Callable[..., Any]:
-    def end(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return method(*args, **kwargs)
-        finally:
-            pending.rolled_back()
-
-    return end
 
 
 def _queries(connection: Any, query: Callable[..., Any], pending: Pending) -> Callable[..., Any]:
