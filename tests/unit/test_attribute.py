@@ -10,6 +10,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chronicle.codec.transaction import context_text
 from chronicle.stages.attribute import (
     CONTEXTS,
     FIELD_CHARS_MAX,
@@ -18,11 +19,13 @@ from chronicle.stages.attribute import (
     Fields,
     attributed,
     columns_of,
+    kept,
     normalised,
     said_in_comments,
     stored,
     wanted,
 )
+from chronicle.stages.sanitize import sanitized_context
 
 AT = datetime(2026, 11, 23, 8, tzinfo=UTC)
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -106,6 +109,38 @@ def test_the_stored_form_says_the_same(said: list[dict[str, Any]]) -> None:
     once = stored(texts)
     assert columns_of(once).equals(columns_of(texts))
     assert stored(once).equals(once)
+
+
+TEXT = st.none() | st.text(max_size=5) | st.sampled_from(["", "null", "{}", "x" * FIELD_CHARS_MAX])
+PLAIN = st.fixed_dictionaries(
+    {},
+    optional={
+        "actor": TEXT | st.fixed_dictionaries({}, optional=dict.fromkeys(("id", "type", "name"), TEXT)),
+        **dict.fromkeys(("request_id", "reason", "ip", "session", "tenant"), TEXT),
+        "tags": st.none() | st.dictionaries(st.sampled_from(["a", "password", "b_token", "é", ""]), TEXT, max_size=3),
+    },
+)
+LONG_WAY: dict[str, Any] = {"tags.no such tag": lambda texts: texts}
+"""A policy that hides nothing, and for which nothing is done in one step."""
+
+
+@given(st.lists(PLAIN, max_size=4), st.booleans())
+def test_what_is_read_in_one_step_says_what_the_long_way_says(said: list[dict[str, Any]], ascii_: bool) -> None:
+    """Both of one context and of many at once; secret-looking names, empty texts and nulls included."""
+    texts = [json.dumps(one, ensure_ascii=ascii_) for one in said]
+    for text, one in zip(texts, said, strict=True):
+        [long] = stored(pl.Series([context_text(sanitized_context(one))]), LONG_WAY)
+        assert kept(text.encode()) in (None, long)
+    series = pl.Series("context", texts, dtype=pl.String)
+    assert columns_of(series).equals(columns_of(series, LONG_WAY))
+
+
+def test_a_context_as_most_are_written_takes_one_step() -> None:
+    """Actor as text or object, tags: the usual forms; a secret-looking tag, or nothing said, takes the long way."""
+    assert kept(b'{"tags":{"b":"2","a":"1"},"actor":"ann"}') == '{"actor":{"id":"ann"},"tags":{"a":"1","b":"2"}}'
+    assert kept(b'{"request_id":"r","actor":{"type":"user","id":"7"}}') == '{"actor":{"id":"7","type":"user"},"request_id":"r"}'
+    for unusual in (b'{"tags":{"password":"x"}}', b'{"reason":""}', b'{"ip":null}', b'{"other":"x"}', b"no json", b"\xff"):
+        assert kept(unusual) is None
 
 
 def test_columns_are_those_of_each_rows_own_context() -> None:

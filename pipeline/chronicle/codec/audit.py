@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -39,13 +39,13 @@ _GROUP = (
     *("source", "connector", "schema", "table", "operation", "epoch", "before_known", "policy", "attribution"),
     *("topic", "partition", "schema_id"),
 )
+_CONTEXT_GROUP = ("source", "epoch", "rung", "topic", "partition")
 _FLAGS = {"_transacted": pl.col("transaction_id").is_not_null(), "_keyed": pl.col("key") != ""}
 _GROUPS_CACHED_MAX = 16_384
 _HEX = np.frombuffer("".join(f"{i:02x}" for i in range(256)).encode(), "<u2")
 _UUID_LENGTH = 36
 _DASHES = frozenset({8, 13, 18, 23})
 _DIGITS = [i for i in range(_UUID_LENGTH) if i not in _DASHES]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Piece = pl.Expr | str
 """A part of a record's text: the same for all rows, or an expression."""
 PRODUCT = '"product":{"name":"Chronicle","vendor_name":"Chronicle"}'
@@ -102,14 +102,21 @@ def contexts(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
     replaces a better one. What stands before the rung is the correlation id of all its changes and contexts.
     """
     rows = frame.filter(pl.col("kind") == "context")
-    keys, values, places = [], [], []
-    for row in rows.iter_rows(named=True):  # one a transaction, not one a change
-        transaction = f"transaction:{row['source']}:{row['epoch']}:{row['transaction_id']}"
-        key = f"{transaction}:{row['rung']}:{row['topic']}:{row['partition']}:{row['offset']}"
-        keys.append(key.encode())
-        values.append(_context_record(row, transaction, key, version).encode())
-        places.append(crc32(transaction.encode()) % partitions)
-    return Records(keys, values, places)
+    if not len(rows):
+        return Records([], [], [])
+    groups = rows.select(_CONTEXT_GROUP).unique()
+    texts = [_context_texts(row, version) for row in groups.iter_rows()]
+    names = [f"_{i}" for i in range(len(texts[0]))]
+    constant = groups.hstack(pl.DataFrame(texts, schema=dict.fromkeys(names, pl.String), orient="row"))
+    rows = rows.join(constant, on=_CONTEXT_GROUP, how="left", maintain_order="left")
+    correlation, place = pl.col(names[-2]), pl.col(names[-1])
+    keys = rows.select(pl.concat_str(correlation, "transaction_id", place, "offset")).to_series()
+    transactions = rows.select(pl.concat_str(correlation, "transaction_id")).to_series()
+    return Records(
+        keys=keys.cast(pl.Binary).to_list(),
+        values=rows.select(spliced(_context_pieces(names[:-2]))).to_series().cast(pl.Binary).to_list(),
+        partitions=[crc32(one) % partitions for one in transactions.cast(pl.Binary).to_list()],
+    )
 
 
 def entity_partitions(entities: pl.Series, partitions: int) -> list[int]:
@@ -312,29 +319,40 @@ def dumped(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
-def _context_record(row: dict[str, Any], correlation: str, key: str, version: str) -> str:
-    """The application's JSON is spliced in as it is: its keys are sorted already."""
+def _context_texts(group: tuple[Any, ...], version: str) -> tuple[str, ...]:
+    """What is the same for all contexts of a group (values of `_CONTEXT_GROUP`), between the pieces that differ; and last,
+    what stands before and after the transaction's id in a key."""
+    values = dict(zip(_CONTEXT_GROUP, group, strict=True))
     activity, name = _CONTEXT_ACTIVITY
-    related, uid, source, transaction = (
-        dumped(correlation),
-        dumped(key),
-        dumped(row["source"]),
-        dumped(row["transaction_id"]),
-    )
+    source, topic, rung = (dumped(values[one]) for one in ("source", "topic", "rung"))
+    correlation = f"transaction:{values['source']}:{values['epoch']}:"
+    place = f":{values['rung']}:{values['topic']}:{values['partition']}:"
+    inner, there = dumped(correlation)[1:-1], dumped(place)[1:-1]
     return (
         f'{{"core":{{"activity_id":{activity},"activity_name":"{name}","category_uid":{_CATEGORY},"class_uid":{_CLASS},'
-        f'"database":{{"name":{source},"type":"Relational","type_id":1}},'
-        f'"metadata":{{"correlation_uid":{related},{PRODUCT},"uid":{uid},"version":"{OCSF_VERSION}"}},'
-        f'"severity_id":1,"time":{_micros(row["occurred_at"]) // 1000},"type_id":1,"type_uid":{_CLASS * 100 + activity},'
-        f'"unmapped":{{"committed_at":"{_iso(row["occurred_at"])}","context":{row["context"]},"epoch":{row["epoch"]},'
-        f'"rung":"{row["rung"]}","source":{source},"transaction_id":{transaction}}}}},'
-        f'"meta":{{"offset":{row["offset"]},"partition":{row["partition"]},"processed_at":"{_iso(row["processed_at"])}",'
-        f'"processor":{{"name":"chronicle","version":{dumped(version)}}},"topic":{dumped(row["topic"])}}}}}'
+        f'"database":{{"name":{source},"type":"Relational","type_id":1}},"metadata":{{"correlation_uid":"{inner}',
+        f'",{PRODUCT},"uid":"{inner}',
+        there,
+        f'","version":"{OCSF_VERSION}"}},"severity_id":1,"time":',
+        f',"type_id":1,"type_uid":{_CLASS * 100 + activity},"unmapped":{{"committed_at":"',
+        f',"epoch":{values["epoch"]},"rung":{rung},"source":{source},"transaction_id":"',
+        f',"partition":{values["partition"]},"processed_at":"',
+        f'","processor":{{"name":"chronicle","version":{dumped(version)}}},"topic":{topic}}}}}',
+        correlation,
+        place,
     )
 
 
-def _micros(moment: datetime) -> int:
-    return (moment - _EPOCH) // timedelta(microseconds=1)
+def _context_pieces(constant: Sequence[str]) -> list[Piece]:
+    """A record's text in order; the application's JSON is spliced in as it is: its keys are sorted already."""
+    head, product, there, time, kind, epoch, partition, tail = (pl.col(name) for name in constant)
+    transaction, offset = _escaped(pl.col("transaction_id")), pl.col("offset").cast(pl.String)
+    return [
+        *(head, transaction, product, transaction, there, offset, time),
+        pl.col("occurred_at").dt.epoch("ms").cast(pl.String),
+        *(kind, instant("occurred_at"), '","context":', pl.col("context"), epoch, transaction),
+        *('"}},"meta":{"offset":', offset, partition, instant("processed_at"), tail),
+    ]
 
 
 def _iso(moment: datetime) -> str:

@@ -6,10 +6,7 @@ logical messages, and rows of the context, signal and heartbeat tables.
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -82,57 +79,55 @@ def _tables(schema: WriterSchema, spec: SourceSpec) -> pl.Expr | None:
     return pl.col("data_collections").list.eval(entry.filter(~own.fill_null(False)))
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A logical message, read. Postgres only."""
-
-    prefix: str
-    content: bytes = field(repr=False)
-    transaction_id: str | None
-    """None: not transactional."""
-    committed_us: int | None
-    """Null also for a time outside the years 1 to 9999."""
+MESSAGES: Mapping[str, pl.DataType] = {
+    "prefix": pl.String(),
+    "content": pl.Binary(),
+    "transaction_id": pl.String(),
+    "committed_us": pl.Int64(),
+}
 
 
-def messages(frame: pl.DataFrame) -> list[Message | None]:
-    """Logical messages row by row (they are few, one a transaction at most); None: not readable as a message."""
+def messages(frame: pl.DataFrame) -> pl.DataFrame:
+    """Logical messages (Postgres only) as columns `MESSAGES`, one row a record.
+
+    `prefix` null: not readable as a message. `transaction_id` null: not transactional. `committed_us` null: not said, or
+    outside the years 1 to 9999.
+    """
+    unreadable = pl.DataFrame(schema=dict(MESSAGES)).clear(len(frame))
     if not all(isinstance(frame.schema.get(name), pl.Struct) for name in ("message", "source")):
-        return [None] * len(frame)
-    message, source = frame["message"].struct, frame["source"].struct
-    if not {"prefix", "content"} <= set(message.fields):
-        return [None] * len(frame)
-    committed_us = frame.with_columns(_committed_us(source.fields).alias("committed_us"))["committed_us"]
-    columns = (
-        message.field("prefix").cast(pl.String).to_list(),
-        message.field("content").to_list(),
-        source.field("txId").cast(pl.Int64, strict=False).to_list() if "txId" in source.fields else [None] * len(frame),
-        committed_us.to_list(),
-        (frame["op"].cast(pl.String) == "m").to_list(),
+        return unreadable
+    message, source = ({one.name: one.dtype for one in frame.schema[name].fields} for name in ("message", "source"))  # type: ignore[attr-defined]
+    if not {"prefix", "content"} <= message.keys():
+        return unreadable
+    written = pl.col("message").struct.field("content")
+    content = _content(written, message["content"])
+    readable = (pl.col("op").cast(pl.String) == "m") & (written.is_null() | content.is_not_null())
+    return frame.select(
+        pl.when(readable).then(pl.col("message").struct.field("prefix").cast(pl.String)).alias("prefix"),
+        content.fill_null(b"").alias("content"),
+        (
+            pl.col("source").struct.field("txId").cast(pl.Int64, strict=False).cast(pl.String)
+            if "txId" in source
+            else pl.lit(None, pl.String)
+        ).alias("transaction_id"),
+        _committed_us(source).alias("committed_us"),
     )
-    return [_message(*row) for row in zip(*columns, strict=True)]
 
 
-def _committed_us(fields: list[str]) -> pl.Expr:
+def _content(written: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if dtype == pl.Binary:
+        return written
+    if dtype == pl.String:  # JSON without a schema: nobody has said that these are bytes in base64
+        return written.str.decode("base64", strict=False)
+    return pl.lit(None, pl.Binary)
+
+
+def _committed_us(fields: Collection[str]) -> pl.Expr:
     source = pl.col("source").struct
     times = {name: source.field(name).cast(pl.Int64, strict=False) for name in ("ts_us", "ts_ms") if name in fields}
     if "ts_ms" in times:
         times["ts_ms"] = from_millis(times["ts_ms"])
     return _shown(pl.coalesce(*times.values(), pl.lit(None, pl.Int64)))
-
-
-def _message(
-    prefix: str | None, content: object, tx_id: int | None, committed_us: int | None, is_message: bool
-) -> Message | None:
-    if not is_message or prefix is None:
-        return None
-    if isinstance(content, str):  # JSON without a schema: nobody has said that these are bytes in base64
-        try:
-            content = base64.b64decode(content, validate=True)
-        except (binascii.Error, ValueError):
-            return None
-    if not isinstance(content, bytes | None):
-        return None
-    return Message(prefix, content or b"", None if tx_id is None else str(tx_id), committed_us)
 
 
 def context_of_message(content: bytes) -> dict[str, Any] | None:

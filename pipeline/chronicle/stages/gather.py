@@ -61,32 +61,33 @@ class Transactions:
     def __init__(self, records: Records, found: Facts, now_us: int) -> None:
         self._records, self._facts, self._now_us = records, found, now_us
         self._rows: list[Indexes] = []
-        self._markers: list[pl.DataFrame] = []
-        self._contexts: list[tuple[int, str, int, str, str]] = []
+        self._frames: list[pl.DataFrame] = []
 
     def add_markers(self, rows: Indexes, frame: pl.DataFrame) -> None:
         """BEGIN and END: `frame` has the columns `MARKERS`, one row per record index in `rows`."""
-        self._rows.append(rows)
-        self._markers.append(frame)
+        text = pl.lit(None, pl.String)
+        self._add(rows, frame.with_columns(text.alias("context"), text.alias("rung")))
 
-    def add_context(self, row: int, transaction_id: str, occurred_us: int, context: str, rung: str) -> None:
-        """A context out of the record with this index."""
-        self._contexts.append((row, transaction_id, occurred_us, context, rung))
+    def add_contexts(self, rows: Indexes, frame: pl.DataFrame, rung: str) -> None:
+        """Contexts: `frame` has the columns transaction_id, occurred_us and context, one row per record index in `rows`."""
+        count, tables = pl.lit(None, MARKERS["event_count"]), pl.lit(None, MARKERS["tables"])
+        kind = pl.lit("context").alias("kind")
+        self._add(
+            rows, frame.with_columns(kind, count.alias("event_count"), tables.alias("tables"), pl.lit(rung).alias("rung"))
+        )
+
+    def _add(self, rows: Indexes, frame: pl.DataFrame) -> None:
+        self._rows.append(rows)
+        self._frames.append(frame.select(*MARKERS, "context", "rung"))
 
     def frame(self) -> pl.DataFrame:
         """Rows of `TRANSACTIONS`, in the order of the records."""
-        if not self._markers and not self._contexts:
+        if not self._frames:
             return empty(TRANSACTIONS)
-        text = pl.lit(None, pl.String)
-        parts = [one.with_columns(text.alias("context"), text.alias("rung")) for one in self._markers]
-        rows = list(self._rows)
-        if self._contexts:
-            rows.append(np.asarray([one[0] for one in self._contexts], np.int64))
-            parts.append(self._context_frame(list(parts[0].columns) if parts else [*MARKERS, "context", "rung"]))
-        indexes = np.concatenate(rows)
+        indexes = np.concatenate(self._rows)
         order = np.argsort(indexes, kind="stable")
         return (
-            pl.concat(parts)
+            pl.concat(self._frames)
             .hstack(place(self._records, self._facts, indexes))
             .with_columns(
                 pl.col("occurred_us").cast(MICROS).alias("occurred_at"),
@@ -94,19 +95,3 @@ class Transactions:
             )
             .select(one.name for one in TRANSACTIONS)[order]
         )
-
-    def _context_frame(self, columns: list[str]) -> pl.DataFrame:
-        _, ids, times, contexts, rungs = zip(*self._contexts, strict=True)
-        count = len(self._contexts)
-        return pl.DataFrame(
-            {
-                "transaction_id": ids,
-                "kind": ["context"] * count,
-                "occurred_us": times,
-                "event_count": [None] * count,
-                "tables": [None] * count,
-                "context": contexts,
-                "rung": rungs,
-            },
-            schema={**MARKERS, "context": pl.String, "rung": pl.String},
-        ).select(columns)

@@ -25,7 +25,7 @@ from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk, SourceSpec
 from chronicle.model.dead_letters import LIMITS, Limits, Reason
 from chronicle.stages import decode, gather
-from chronicle.stages.attribute import stored
+from chronicle.stages.attribute import kept, stored
 from chronicle.stages.changes import Changes, Tables
 from chronicle.stages.decode import Outcome, Part, Pending, Records, Schemas
 from chronicle.stages.events import EventRules, Events
@@ -192,35 +192,44 @@ class _Run:
         ids = core["transaction"] if plan.family is Family.BINLOG else core["tx_id"].cast(pl.String)
         low, high = times.YEARS_US
         columns = (part.rows.tolist(), core["op"], core["after"], core["has_after"], ids, committed)
+        told: list[tuple[int, str, int, str]] = []
         for index, op, after, given, id_, (us, ms) in zip(*columns, strict=True):
             if op != "c":  # a context is written once; a snapshot or a clean-up says nothing about a transaction
                 self._outcome.leave_out(self._topics[part.topic], "message")
                 continue
-            context = _context_text(transaction.context_of_row(after if given else None))
+            context = _sanitized_text(transaction.context_of_row(after if given else None))
             committed_us = us if us is not None else ms * 1000 if ms is not None else None
             if context is None or id_ is None or committed_us is None or not low <= committed_us <= high:
                 detail = "a row of the context table without a transaction, a context or a time in the years 1 to 9999"
                 self._outcome.refuse(index, Reason.BAD_ENVELOPE, detail, part.schema.id or None)
             else:
-                self.transactions.add_context(index, id_, committed_us, context, "table")
+                told.append((index, id_, committed_us, context))
+        if told:
+            rows, *fields = zip(*told, strict=True)
+            frame = pl.DataFrame(dict(zip(("transaction_id", "occurred_us", "context"), fields, strict=True)))
+            self.transactions.add_contexts(np.asarray(rows, np.int64), frame, "table")
 
     def messages(self, part: Part) -> None:
         """Logical messages: contexts, heartbeats, and other applications' own."""
-        topic = self._topics[part.topic]
-        for index, message in zip(part.rows.tolist(), transaction.messages(part.frame), strict=True):
-            if message is None:
-                self._outcome.refuse(index, Reason.BAD_ENVELOPE, "not a logical message", part.schema.id or None)
-            elif message.prefix == transaction.HEARTBEAT_PREFIX:
-                self._outcome.leave_out(topic, "heartbeat")
-            elif message.prefix != transaction.MESSAGE_PREFIX or message.transaction_id is None:
-                self._outcome.leave_out(topic, "message")
-            else:
-                context = _context_text(transaction.context_of_message(message.content))
-                if context is None or message.committed_us is None:
-                    detail = "a message with the prefix chronicle without a JSON object or a time in the years 1 to 9999"
-                    self._outcome.refuse(index, Reason.NOT_DECODABLE, detail, part.schema.id or None)
-                else:
-                    self.transactions.add_context(index, message.transaction_id, message.committed_us, context, "message")
+        found, topic, rows = transaction.messages(part.frame), self._topics[part.topic], part.rows
+        prefix, known = pl.col("prefix"), pl.col("transaction_id").is_not_null()
+        heartbeat, context = prefix == transaction.HEARTBEAT_PREFIX, (prefix == transaction.MESSAGE_PREFIX) & known
+        masks = found.select(prefix.is_null(), heartbeat.fill_null(False).alias("h"), context.fill_null(False).alias("c"))
+        bad, beats, said = (mask.to_numpy() for mask in masks)
+        for index in rows[bad].tolist():
+            self._outcome.refuse(index, Reason.BAD_ENVELOPE, "not a logical message", part.schema.id or None)
+        self._outcome.leave_out(topic, "heartbeat", int(beats.sum()))
+        self._outcome.leave_out(topic, "message", int((~bad & ~beats & ~said).sum()))
+        if not said.any():
+            return
+        ours, rows = found.filter(masks["c"]), rows[said]
+        texts = pl.Series("context", [_context_text(content) for content in ours["content"].to_list()], dtype=pl.String)
+        good = texts.is_not_null() & ours["committed_us"].is_not_null()
+        for index in rows[~good.to_numpy()].tolist():
+            detail = "a message with the prefix chronicle without a JSON object or a time in the years 1 to 9999"
+            self._outcome.refuse(index, Reason.NOT_DECODABLE, detail, part.schema.id or None)
+        told = ours.select("transaction_id", pl.col("committed_us").alias("occurred_us")).with_columns(texts)
+        self.transactions.add_contexts(rows[good.to_numpy()], told.filter(good), "message")
 
     def markers(self, part: Part) -> None:
         """BEGIN and END."""
@@ -234,7 +243,12 @@ class _Run:
         self.transactions.add_markers(part.rows[~wrong], frame.filter(~bad) if wrong.any() else frame)
 
 
-def _context_text(context: Mapping[str, object] | None) -> str | None:
+def _context_text(content: bytes) -> str | None:
+    """What a message says, without values under secret-looking names; None: it is no context."""
+    return kept(content) or _sanitized_text(transaction.context_of_message(content))
+
+
+def _sanitized_text(context: Mapping[str, object] | None) -> str | None:
     try:
         return None if context is None else transaction.context_text(sanitized_context(context))
     except (RecursionError, ValueError, TypeError):  # nested deeper than can be written again

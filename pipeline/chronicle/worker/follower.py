@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -142,16 +142,20 @@ class Follower:
         with self._changed:
             if self._from_ms is None:
                 self._need_from(min(transactions.values()) - self._margin_ms)
-            gone_ms = max(self._from_ms or 0, self._store.forgotten_ms)
-            self._missing = self._unanswered(transactions)
-            self._missing -= (forgotten := {one for one in self._missing if transactions[one] < gone_ms})
-        try:
-            behind = self._await(transactions, began, timeout_s)
-        finally:
-            with self._changed:
-                self._missing = set()
-        with self._changed:
             found = self._store.get(transactions)
+            gone_ms = max(self._from_ms or 0, self._store.forgotten_ms)
+            missing = {one for one in transactions if one not in found or not found[one].answers}
+            forgotten = {one for one in missing if transactions[one] < gone_ms}
+            self._missing = missing - forgotten
+        behind = 0
+        if self._missing:
+            try:
+                behind = self._await(transactions, began, timeout_s)
+            finally:
+                with self._changed:
+                    self._missing = set()
+            with self._changed:
+                found = self._store.get(transactions)
         open_ = frozenset(one for one in transactions if one not in found or found[one].is_open)
         self._waits.add(time.monotonic() - began, forgotten=len(open_ & forgotten), behind=behind, unanswered=len(open_))
         return _frame(found), open_
@@ -223,10 +227,6 @@ class Follower:
     def _covers(self, ends: Mapping[Partition, int]) -> bool:
         """Whether everything that was in the logs then has been read."""
         return all(self._read_to.get(place, -1) >= end for place, end in ends.items())
-
-    def _unanswered(self, transactions: Collection[Transaction]) -> set[Transaction]:
-        known = self._store.get(transactions)
-        return {one for one in transactions if one not in known or not known[one].answers}
 
     def _leave_out_absent(self, began: float) -> None:
         """A source without a transaction topic, which was looked for just now, says nothing about its transactions."""
@@ -347,8 +347,17 @@ class Follower:
 
 
 def _frame(found: Mapping[Transaction, Known]) -> pl.DataFrame:
-    rows = [(*one, _RUNG_OF[known.rank], known.at, known.context) for one, known in found.items() if known.rank]
-    return pl.DataFrame(rows, schema=dict(CONTEXTS), orient="row")
+    said = {one: known for one, known in found.items() if known.rank}
+    if not said:
+        return pl.DataFrame(schema=dict(CONTEXTS))
+    rungs = [_RUNG_OF[known.rank] for known in said.values()]
+    columns = (
+        *zip(*said, strict=True),
+        rungs,
+        [known.at for known in said.values()],
+        [known.context for known in said.values()],
+    )
+    return pl.DataFrame(dict(zip(CONTEXTS, columns, strict=True)), schema=dict(CONTEXTS))
 
 
 class _Waits:

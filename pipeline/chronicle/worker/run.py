@@ -194,7 +194,7 @@ class _Process:
         # what lives as long as the process need not be looked at again (fact 43)
         gc.collect()
         gc.freeze()
-        gc.set_threshold(100_000, 20, 100)
+        gc.set_threshold(500_000, 20, 100)
 
     # --- a batch (in the batcher's thread)
 
