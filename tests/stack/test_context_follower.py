@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -243,3 +244,25 @@ def test_transaction_markers_do_not_hide_the_end(source: Source) -> None:
     began = time.monotonic()
     assert source.ask(follower, 9, timeout_s=0.1) == ({}, {"9"})
     assert time.monotonic() - began < 5.0
+
+
+def test_lag_is_told_while_the_log_is_waited_for(source: Source) -> None:
+    """Whoever asks for metrics does not wait for the thread that reads, and it is about what that thread has fetched."""
+    source.create()
+    source.send(*source.whole(1, "ann"))
+    log = TransactionLog(Kafka(bootstrap_servers=source.stack.kafka), [source.name])
+    reader = threading.Thread(target=lambda: log.read(LONG_S), daemon=True)
+    try:
+        log.seek(0)
+        assert log.lag() == {(source.topic, 0): 0}
+        until(lambda: log.read(WAIT_S).reached.get((source.topic, 0)) == 3, "all is read")
+        log.read(WAIT_S)  # the end of the partition, which ends a wait as a record does
+        reader.start()
+        assert [log.lag() for _ in range(100)] == [{(source.topic, 0): 0}] * 100
+        assert reader.is_alive()
+        source.send(*source.whole(2, "bob"))
+        reader.join(LONG_S)
+        assert not reader.is_alive()
+        assert log.lag()[source.topic, 0] in range(3)
+    finally:
+        log.close()

@@ -74,6 +74,7 @@ class TransactionLog:
         self._lock = threading.Lock()
         self._ids: dict[str, tuple[str, int]] = {}  # topic → its id, number of partitions
         self._next: dict[Partition, int] = {}
+        self._highs: dict[Partition, int] = {}
         self._whole: dict[Partition, bool] = {}
         self._from_ms = 0
         self._refused: ChronicleError | None = None
@@ -192,9 +193,8 @@ class TransactionLog:
             self._probe()
         try:
             first = self._consumer.poll(timeout_s)
-            if first is None:
-                return Read()
-            messages = [first, *self._consumer.consume(RECORDS_MAX - 1, timeout=0)]
+            messages = [] if first is None else [first, *self._consumer.consume(RECORDS_MAX - 1, timeout=0)]
+            highs = {place: self._high(place) for place in self._next}
         except KafkaException as error:
             raise translated(error) from None
         reached: dict[Partition, int] = {}
@@ -214,7 +214,13 @@ class TransactionLog:
                 self._away = True  # the next read asks whether it is
         with self._lock:
             self._next.update((place, offset) for place, offset in reached.items() if place in self._next)
+            self._highs = highs
         return Read([_chunk(*place, found) for place, found in taken.items()], reached)
+
+    def _high(self, place: Partition) -> int:
+        """Where the log ended at the last fetch. Asked by the thread that reads: the library lets any other wait for seconds,
+        until it happens to come between two polls."""
+        return int(self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)[1])
 
     def _probe(self) -> None:
         """Records come again by themselves once the broker is back, but a quiet topic would not tell."""
@@ -243,12 +249,7 @@ class TransactionLog:
     def lag(self) -> dict[Partition, int]:
         """Records not read yet, as far as the last fetch knows."""
         with self._lock:
-            places = dict(self._next)
-        known: dict[Partition, int] = {}
-        for place, offset in places.items():
-            _, high = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
-            known[place] = max(0, high - offset)
-        return known
+            return {place: max(0, self._highs.get(place, offset) - offset) for place, offset in self._next.items()}
 
     def close(self) -> None:
         """Leave the broker; nothing may be called afterwards."""
