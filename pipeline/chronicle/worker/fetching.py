@@ -22,6 +22,9 @@ class ChunkRecords(aiokafka_fetcher.PartitionRecords):  # type: ignore[misc]
     A C record has offset, timestamp, key, value and headers, but neither topic nor partition.
     """
 
+    def __iter__(self) -> Iterator[Any]:
+        return self._records_iterator  # type: ignore[no-any-return]  # without a call in Python for each record
+
     def _unpack_records(self) -> Iterator[Any]:
         if self._isolation_level == aiokafka_fetcher.READ_COMMITTED:
             yield from super()._unpack_records()
