@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2] / "pipeline" / "chronicle"
 
 RANK = {
     "errors": 0,
+    "refusals": 1,
     "model": 1,
     "attribution": 1,
     "events": 1,

@@ -15,23 +15,24 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 from chronicle.codec.diff import Indexes
 from chronicle.errors import ChronicleError, ConfigError
+from chronicle.stages.siv import BLOCK, Blocks, Siv
 
 PREFIX = "e1."
 Image = Literal["before", "after"]
 
-_BLOCK = 16
-_PADS = tuple(b"\x80" + bytes(_BLOCK - 1 - used) for used in range(_BLOCK))
+_PADS = tuple(b"\x80" + bytes(BLOCK - 1 - used) for used in range(BLOCK))
 _PERSON = b"chronicle.e1"
 _KEY_BYTES_MIN = 16
 _NONCE = re.compile(r"[0-9a-f]{32}")
@@ -86,10 +87,44 @@ class Sealed:
     """Of each group, in order: column → ciphertexts, one per row of the group; null where the text was null."""
 
 
+class _Cells:
+    """The clear texts of some columns, one after the other, padded to whole blocks. Each cell has an event id and a place."""
+
+    def __init__(self, columns: Sequence[tuple[bytes, pl.Series]], event_ids: Sequence[bytes]) -> None:
+        """`columns`: place and texts; `event_ids`: of all their cells."""
+        self.places = [place for place, _ in columns]
+        self.place_of = np.repeat(np.arange(len(columns)), [len(texts) for _, texts in columns])
+        self.count = len(self.place_of)
+        self._event_ids = event_ids
+        self._texts = [text for _, texts in columns for text in texts.cast(pl.Binary).to_list()]
+
+    def by_length(self) -> Iterator[tuple[Indexes, Blocks]]:
+        """Cells of as many blocks each: their numbers, and their texts (n, blocks, 16). Nulls are left out."""
+        sizes = np.fromiter((-1 if text is None else len(text) for text in self._texts), np.int64, self.count)
+        blocks = np.where(sizes < 0, 0, sizes // BLOCK + 1)
+        for number in np.unique(blocks[blocks > 0]).tolist():
+            rows = np.flatnonzero(blocks == number)
+            padded = b"".join([(self._texts[row] or b"") + _PADS[sizes[row] % BLOCK] for row in rows.tolist()])
+            yield rows, np.frombuffer(padded, np.uint8).reshape(len(rows), number, BLOCK)
+
+    def ids(self, rows: Indexes) -> Blocks:
+        """Event ids of these cells."""
+        return np.frombuffer(b"".join(self._event_ids), np.uint8).reshape(-1, BLOCK)[rows]
+
+
+def _binary(rows: Blocks) -> pl.Series:
+    """Rows of equal length as a Binary column."""
+    offsets = np.arange(0, rows.size + 1, rows.shape[1], dtype=np.int64)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(rows)]
+    made = pl.from_arrow(pa.Array.from_buffers(pa.large_binary(), len(rows), buffers))
+    assert isinstance(made, pl.Series)  # noqa: S101  # tells the type checker which of the two from_arrow returns
+    return made
+
+
 class Cipher:
     """Encrypts with one key; build it once per key and process."""
 
-    __slots__ = ("_aead", "_head", "key_id")
+    __slots__ = ("_aead", "_head", "_siv", "key_id")
 
     def __init__(self, key_id: str, key: bytes) -> None:
         """`key`: the ring's secret, of any length from 16 bytes.
@@ -103,39 +138,26 @@ class Cipher:
             raise ConfigError(f"make the encryption key {key_id} anew: it is shorter than {_KEY_BYTES_MIN} bytes")
         self.key_id = key_id
         self._head = f"{PREFIX}{key_id}."
-        self._aead = AESSIV(hashlib.blake2b(key, digest_size=64, person=_PERSON).digest())
+        derived = hashlib.blake2b(key, digest_size=64, person=_PERSON).digest()
+        self._siv, self._aead = Siv(derived), AESSIV(derived)
 
     def encrypted(self, texts: pl.Series, event_ids: pl.Series, *, table: str, column: str, image: str) -> pl.Series:
-        """Ciphertexts of a column's texts (String), given the events' ids (Binary, 16 bytes). Null stays null.
-
-        The one place where cells are looped over.
-        """
-        return self._written(self._cells(texts, event_ids.to_list(), _place(table, column, image))).alias(texts.name)
-
-    def _cells(self, texts: pl.Series, event_ids: Sequence[bytes], place: bytes) -> list[bytes | None]:
-        encrypt, pads = self._aead.encrypt, _PADS
-        return [
-            None if text is None else encrypt(text + pads[len(text) % _BLOCK], [place, event_id])
-            for text, event_id in zip(texts.cast(pl.Binary).to_list(), event_ids, strict=True)
-        ]
-
-    def _written(self, cells: Sequence[bytes | None]) -> pl.Series:
-        """What AES-SIV gave, as it stands in images."""
-        raw = pl.DataFrame({"c": cells}, schema={"c": pl.Binary}).select(pl.col("c").bin.encode("base64"))
-        url_safe = pl.col("c").str.replace_all("+", "-", literal=True).str.replace_all("/", "_", literal=True)
-        return raw.select(pl.lit(self._head) + url_safe.str.strip_chars_end("=")).to_series()
+        """Ciphertexts of a column's texts (String), given the events' ids (Binary, 16 bytes). Null stays null."""
+        cells = _Cells([(_place(table, column, image), texts)], event_ids.to_list())
+        return self._written(cells).alias(texts.name)
 
     def all_encrypted(self, groups: Sequence[Group], event_ids: pl.Series, *, image: Image) -> list[dict[str, pl.Series]]:
-        """As `encrypted`, of each group's columns: written in one step, because a step costs as much for one group as for all.
+        """As `encrypted`, of each group's columns: in one step, because a step costs as much for one group as for all.
 
         `event_ids`: of all images (see `sealed`).
         """
-        cells: list[bytes | None] = []
+        columns, ids = [], []
         for group in groups:
-            ids = event_ids.gather(pl.Series(group.rows)).to_list()
+            of_rows = event_ids.gather(pl.Series(group.rows)).to_list()
             for column, texts in group.columns.items():
-                cells += self._cells(texts, ids, _place(group.table, column, image))
-        written, at = self._written(cells), 0
+                columns.append((_place(group.table, column, image), texts))
+                ids += of_rows
+        written, at = self._written(_Cells(columns, ids)), 0
         made: list[dict[str, pl.Series]] = []
         for group in groups:
             made.append({})
@@ -143,6 +165,22 @@ class Cipher:
                 made[-1][column] = written.slice(at, len(texts)).alias(texts.name)
                 at += len(texts)
         return made
+
+    def _written(self, cells: _Cells) -> pl.Series:
+        """The ciphertexts of all cells, as they stand in images."""
+        pieces, order = [pl.Series([None], dtype=pl.Binary).new_from_index(0, cells.count)], np.arange(cells.count)
+        end = cells.count
+        for rows, texts in cells.by_length():
+            made = self._siv.encrypted(texts, self._places(cells, rows), cells.ids(rows))
+            pieces.append(_binary(made.reshape(len(rows), -1)))
+            order[rows] = np.arange(end, end + len(rows))
+            end += len(rows)
+        raw = pl.concat(pieces).gather(pl.Series(order)).to_frame("c").select(pl.col("c").bin.encode("base64"))
+        url_safe = pl.col("c").str.replace_all("+", "-", literal=True).str.replace_all("/", "_", literal=True)
+        return raw.select(pl.lit(self._head) + url_safe.str.strip_chars_end("=")).to_series()
+
+    def _places(self, cells: _Cells, rows: Indexes) -> Blocks:
+        return np.stack([self._siv.place(place) for place in cells.places])[cells.place_of[rows]]
 
     def decrypted(self, ciphertext: bytes, *, table: str, column: str, image: str, event_id: bytes) -> str:
         """The clear text.
@@ -229,7 +267,7 @@ def _raw(body: str) -> bytes | None:
         raw = base64.b64decode(body + "=" * (-len(body) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         return None
-    return raw if len(raw) > _BLOCK else None
+    return raw if len(raw) > BLOCK else None
 
 
 def _place(table: str, column: str, image: str) -> bytes:
