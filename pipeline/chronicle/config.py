@@ -32,6 +32,7 @@ from pydantic_settings import (
 
 from chronicle.errors import ConfigError
 from chronicle.model.dead_letters import LIMITS
+from chronicle.refusals import certificates
 
 FILES = (Path("chronicle.toml"), Path(".chronicle/chronicle.toml"))
 
@@ -71,7 +72,12 @@ class Kafka(_Section):
     """What applications say themselves; topics that begin with it and a dot are read as well."""
 
     def client_config(self) -> dict[str, Any]:
-        """What every confluent-kafka client of Chronicle starts from: the broker and how to be let in."""
+        """What every confluent-kafka client of Chronicle starts from: the broker and how to be let in.
+
+        Raises:
+            ConfigError: it lacks something, or the file of certificates cannot be read.
+        """
+        self._require_whole()
         options: dict[str, Any] = {
             "bootstrap.servers": self.bootstrap_servers,
             "security.protocol": self.security_protocol,
@@ -87,6 +93,15 @@ class Kafka(_Section):
         if self.ssl_ca_location is not None:
             options["ssl.ca.location"] = str(self.ssl_ca_location)
         return options
+
+    def _require_whole(self) -> None:
+        login = (self.sasl_mechanism, self.sasl_username, self.sasl_password)
+        if self.security_protocol.startswith("SASL") and None in login:
+            raise ConfigError("set kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password: the protocol is SASL")
+        if not self.security_protocol.startswith("SASL") and self.sasl_username is not None:
+            raise ConfigError("set kafka.security_protocol to SASL_SSL (or SASL_PLAINTEXT): there is a user to log in as")
+        if self.ssl_ca_location is not None:
+            certificates(self.ssl_ca_location, "kafka.ssl_ca_location")
 
 
 class Registry(_Section):
@@ -112,7 +127,7 @@ class ClickHouse(_Section):
     url: str = "http://localhost:28006"
     """The store."""
     username: str = "default"
-    """Needs INSERT, SELECT, CREATE and ALTER in both databases."""
+    """Needs the grants that README lists under "Secured services"."""
     password: SecretStr = SecretStr("")
     """By environment rather than by file."""
     database: str = "chronicle"

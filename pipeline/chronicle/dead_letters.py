@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from chronicle.codec import access
 from chronicle.config import Kafka
 from chronicle.errors import ChronicleError, ConfigError, TransientError
+from chronicle.refusals import refused, turned_away
 
 LETTER = "chronicle.dead-letter."
 ORIGINAL = "chronicle.original."
@@ -95,11 +96,14 @@ def read(kafka: Kafka, since: datetime | None = None) -> Iterator[Letter]:
     """All letters up to the topic's end as it is now, partition by partition, in order of offset.
 
     Raises:
-        ConfigError: the topic is not there.
+        ConfigError: the topic is not there, or the broker refuses us.
         TransientError: the broker does not answer.
     """
+    options = kafka.client_config()
+    if wrong := turned_away(options):  # or the first question would wait out its whole time
+        raise wrong
     settings = {
-        **kafka.client_config(),
+        **options,
         "group.id": "chronicle-dead-letters",  # never joined: partitions are assigned, nothing is committed
         "enable.auto.commit": False,
         "enable.partition.eof": True,
@@ -108,10 +112,10 @@ def read(kafka: Kafka, since: datetime | None = None) -> Iterator[Letter]:
     }
     consumer = Consumer(settings)
     try:
-        for start, end in _ranges(consumer, kafka.dead_letter_topic, since):
-            yield from _read_partition(consumer, start, end)
+        for start, end in _ranges(consumer, kafka, since):
+            yield from _read_partition(consumer, kafka, start, end)
     except KafkaException as error:
-        raise _translated(error.args[0]) from None
+        raise _translated(error.args[0], kafka) from None
     finally:
         consumer.close()
 
@@ -190,7 +194,11 @@ def _record(kafka: Kafka, reading: access.Reading) -> None:
         failures.append(error.args[0])
     producer.flush(2 * TIMEOUT_S)
     if failures or confirmed != 1:
-        why = _translated(failures[0]) if failures else "start the broker or correct kafka.bootstrap_servers: no answer from it"
+        why = (
+            _translated(failures[0], kafka)
+            if failures
+            else "start the broker or correct kafka.bootstrap_servers: no answer from it"
+        )
         raise ChronicleError(f"{why}; nothing is shown, because the reading could not be recorded on {kafka.audit_topic}")
 
 
@@ -232,7 +240,7 @@ def replay(
             _send(producer, kafka.retry_topic, letter, delivered)
     left = producer.flush(FLUSH_S) if producer is not None else 0
     if failures:
-        raise _translated(failures[0])
+        raise _translated(failures[0], kafka)
     if left or (producer is not None and sent != len(chosen)):
         raise TransientError(f"run it again: the broker confirmed {sent} of {len(chosen)} records")
     return Replayed(count, len(chosen), sent, dict(sorted(by_reason.items())))
@@ -269,11 +277,12 @@ def _send(producer: Producer, topic: str, letter: Letter, delivered: Callable[[K
             producer.poll(1.0)
 
 
-def _ranges(consumer: Consumer, topic: str, since: datetime | None) -> list[tuple[TopicPartition, int]]:
+def _ranges(consumer: Consumer, kafka: Kafka, since: datetime | None) -> list[tuple[TopicPartition, int]]:
     """Where to begin in each partition, and its end."""
+    topic = kafka.dead_letter_topic
     described = consumer.list_topics(topic, timeout=TIMEOUT_S).topics[topic]
     if described.error is not None:
-        raise _translated(described.error)
+        raise _translated(described.error, kafka)
     starts = []
     for partition in sorted(described.partitions):
         low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=TIMEOUT_S)
@@ -287,7 +296,7 @@ def _ranges(consumer: Consumer, topic: str, since: datetime | None) -> list[tupl
     return starts
 
 
-def _read_partition(consumer: Consumer, start: TopicPartition, end: int) -> Iterator[Letter]:
+def _read_partition(consumer: Consumer, kafka: Kafka, start: TopicPartition, end: int) -> Iterator[Letter]:
     consumer.assign([start])
     while True:
         message = consumer.poll(TIMEOUT_S)
@@ -297,7 +306,7 @@ def _read_partition(consumer: Consumer, start: TopicPartition, end: int) -> Iter
         if error is not None and error.code() == KafkaError._PARTITION_EOF:
             return
         if error is not None:
-            raise _translated(error)
+            raise _translated(error, kafka)
         if (message.offset() or 0) >= end:
             return
         yield _letter(message)
@@ -343,11 +352,11 @@ def _number(text: str) -> int:
     return int(text) if text.isdigit() else -1
 
 
-def _translated(error: Any) -> ChronicleError:
+def _translated(error: Any, kafka: Kafka) -> ChronicleError:
     if error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
         return ConfigError("run `chronicle setup`: the dead-letter, retry or audit topic is not there")
-    if error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.SASL_AUTHENTICATION_FAILED):
-        return ConfigError("correct the kafka settings: the broker refuses this user")
+    if wrong := refused(error, kafka.client_config()):
+        return wrong
     if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
         return ConfigError("run `chronicle setup`: a topic takes smaller records than Chronicle needs")
     away = error.code() in _AWAY

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from chronicle.codec.entity import Entity, InvalidEntity, check_id, entity_of, metadata_of
 from chronicle.config import Kafka
 from chronicle.errors import ChronicleError, ConfigError, TransientError
+from chronicle.refusals import refused
 from chronicle.worker.entity_log import EntityLog, covered
 
 Format = Literal["ndjson", "json", "csv"]
@@ -116,8 +117,8 @@ def _meaning(kafka: Kafka, error: KafkaError, confirmed: int, count: int) -> Chr
     code, name = error.code(), error.name()
     if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
         return ConfigError(f"run `chronicle setup`: there is no topic {kafka.entities_topic}")
-    if any(word in name for word in ("AUTHENTICATION", "AUTHORIZATION", "SASL", "SSL")):
-        return ConfigError(f"correct the kafka section of the settings: the broker refuses us ({name})")
+    if wrong := refused(error, kafka.client_config(), about=kafka.entities_topic):
+        return wrong
     return TransientError(
         f"start the broker or correct kafka.bootstrap_servers, then run it again, which is safe: {confirmed} of {count} "
         f"entities are confirmed ({name})"

@@ -17,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from chronicle.config import Kafka
 from chronicle.errors import ChronicleError, ConfigError, TransientError
 from chronicle.model.chunk import Chunk
+from chronicle.refusals import refused
 
 TIMEOUT_S = 15.0
 """For each answer of the broker."""
@@ -44,6 +45,7 @@ class RawTopic:
     def __init__(self, kafka: Kafka, topic: str) -> None:
         """Connects at the first question."""
         self.topic = topic
+        self._kafka = kafka
         self._consumer = Consumer(
             {
                 **kafka.client_config(),
@@ -77,7 +79,7 @@ class RawTopic:
             if until is not None:
                 stops = self._at(until, stops)
         except KafkaException as error:
-            raise _translated(error.args[0], self.topic) from None
+            raise self._meaning(error.args[0]) from None
         spans = (Span(n, max(starts[n], low), stops[n]) for n, (low, _) in ends.items())
         return tuple(span for span in spans if span.length > 0)
 
@@ -86,7 +88,7 @@ class RawTopic:
         try:
             ends = self._watermarks()
         except KafkaException as error:
-            raise _translated(error.args[0], self.topic) from None
+            raise self._meaning(error.args[0]) from None
         each = -(-count // max(1, sum(high > low for low, high in ends.values())))
         spans = (Span(n, max(low, high - each), high) for n, (low, high) in ends.items())
         return tuple(span for span in spans if span.length > 0)
@@ -106,7 +108,7 @@ class RawTopic:
             try:
                 found = self._consumer.consume(min(rows_max - len(waiting), 1000), POLL_S)
             except KafkaException as error:
-                raise _translated(error.args[0], self.topic) from None
+                raise self._meaning(error.args[0]) from None
             if not found and time.monotonic() - heard > TIMEOUT_S:
                 raise TransientError("start the broker or correct kafka.bootstrap_servers: no answer from it")
             if found:
@@ -121,11 +123,14 @@ class RawTopic:
         if waiting:
             yield _chunks(self.topic, waiting)
 
+    def _meaning(self, error: KafkaError) -> ChronicleError:
+        return refused(error, self._kafka.client_config(), about=self.topic) or _translated(error, self.topic)
+
     def _belongs(self, message: Message, left: dict[int, int]) -> bool:
         """Whether it is a record of the spans; a partition whose end is reached is taken out of `left`."""
         partition, offset, error = message.partition(), message.offset(), message.error()
         if error is not None and error.code() != KafkaError._PARTITION_EOF:
-            raise _translated(error, self.topic)
+            raise self._meaning(error)
         if partition is None or partition not in left:
             return False
         if error is not None:  # the log's end
@@ -139,7 +144,7 @@ class RawTopic:
     def _watermarks(self) -> dict[int, tuple[int, int]]:
         described = self._consumer.list_topics(self.topic, timeout=TIMEOUT_S).topics[self.topic]
         if described.error is not None:
-            raise _translated(described.error, self.topic)
+            raise self._meaning(described.error)
         return {
             number: self._consumer.get_watermark_offsets(TopicPartition(self.topic, number), timeout=TIMEOUT_S)
             for number in sorted(described.partitions)
@@ -177,8 +182,6 @@ def _translated(error: Any, topic: str) -> ChronicleError:
     code, name = error.code(), error.name()
     if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
         return ConfigError(f"name a captured table as source.schema.table: the broker has no topic {topic}")
-    if any(word in name for word in ("AUTHENTICATION", "AUTHORIZATION", "UNSUPPORTED_SASL")):
-        return ConfigError(f"correct the kafka section of the settings: the broker refuses us ({name})")
     if code in (KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET):
         return ChronicleError(f"run it again: {topic} deleted records while it was read")
     return TransientError(f"start the broker or correct kafka.bootstrap_servers: no answer from it ({name})")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-import ssl
 import threading
 import time
 from collections.abc import Iterable
@@ -16,6 +15,7 @@ import httpx
 
 from chronicle import config
 from chronicle.errors import ConfigError, Interrupted, StopWorker, TransientError
+from chronicle.refusals import certificates, untrusted
 
 ID_MAX = (1 << 31) - 1
 """Registries hand out positive signed 32-bit ids: a larger one is not worth asking for."""
@@ -33,12 +33,7 @@ class Registry:
         auth = None
         if settings.username is not None:
             auth = httpx.BasicAuth(settings.username, settings.password.get_secret_value() if settings.password else "")
-        verify: ssl.SSLContext | bool = True
-        if settings.ca_location is not None:
-            try:
-                verify = ssl.create_default_context(cafile=str(settings.ca_location))
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigError(f"correct registry.ca_location: {settings.ca_location} cannot be read ({error})") from None
+        verify = certificates(settings.ca_location, "registry.ca_location") if settings.ca_location else True
         self._http = httpx.Client(base_url=settings.url.rstrip("/"), auth=auth, verify=verify, timeout=settings.timeout_s)
         self._wait_s = settings.unknown_id_wait_s
         self._stopping = stopping or threading.Event()
@@ -50,7 +45,7 @@ class Registry:
 
         Raises:
             TransientError: the registry is away or busy.
-            ConfigError: it refuses our credentials.
+            ConfigError: it refuses our credentials, or its certificate is not one to trust.
             Interrupted: asked to stop while waiting for an unknown id.
         """
         now = time.monotonic()
@@ -116,7 +111,8 @@ class Registry:
         try:
             response = self._http.get(path)
         except httpx.TransportError as error:
-            raise TransientError(f"the registry does not answer ({type(error).__name__})") from None
+            wrong = untrusted(error, "registry")
+            raise wrong or TransientError(f"the registry does not answer ({type(error).__name__})") from None
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
         if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):

@@ -26,6 +26,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs m
 from chronicle import config
 from chronicle.errors import ConfigError, TransientError
 from chronicle.policy_files import read_policy
+from chronicle.refusals import certificates, refused, turned_away, untrusted
 from chronicle.sinks.clickhouse_client import connect
 from chronicle.sinks.clickhouse_errors import translated
 from chronicle.sinks.kafka import RECORD_BYTES_MAX
@@ -70,7 +71,8 @@ class Topic:
 
 
 def run(settings: config.Settings, report: Callable[[Step], None] = lambda _: None) -> list[Step]:
-    """Make what is missing, put settings right, and leave the rest; calls `report` after each step.
+    """Make what is missing, put settings right, and leave the rest; calls `report` after each step. With the transport `memory`
+    there are no topics and no subjects.
 
     Raises:
         ConfigError: something is there that contradicts the settings (audit partitions, a changed `.sql` file), or a
@@ -83,17 +85,19 @@ def run(settings: config.Settings, report: Callable[[Step], None] = lambda _: No
         steps.append(step)
         report(step)
 
+    by_broker = settings.transport == "kafka"
     client = connect(settings.clickhouse)
     try:
         _refuse_another_key(settings, client)
         done(ensure_key(settings))
-        for step in _ensure_topics(settings.kafka, (*topics(settings.kafka), *role_topics(settings))):
+        wanted = (*topics(settings.kafka), *role_topics(settings)) if by_broker else ()
+        for step in _ensure_topics(settings.kafka, wanted) if wanted else ():
             done(step)
         for applied in migrate(client, settings.clickhouse):
             done(Step("table", applied.name, "created" if applied.action == "applied" else "present"))
     finally:
         client.close()
-    for step in _ensure_subjects(settings.registry):
+    for step in _ensure_subjects(settings.registry) if by_broker else ():
         done(step)
     return steps
 
@@ -232,7 +236,10 @@ def ensure_key(settings: config.Settings) -> Step:
 
 
 def _ensure_topics(kafka: config.Kafka, wanted: Sequence[Topic]) -> list[Step]:
-    admin = AdminClient(kafka.client_config())
+    options = kafka.client_config()
+    if wrong := turned_away(options):  # or the first question would wait out its whole time
+        raise wrong
+    admin = AdminClient(options)
     try:
         existing = admin.list_topics(timeout=_REQUEST_TIMEOUT_S).topics
         return [
@@ -241,6 +248,8 @@ def _ensure_topics(kafka: config.Kafka, wanted: Sequence[Topic]) -> list[Step]:
         ]
     except KafkaException as error:
         failure: KafkaError = error.args[0]
+        if wrong := refused(failure, options, about=", ".join(topic.name for topic in wanted)):
+            raise wrong from None
         if failure.retriable() or failure.code() < 0:
             raise TransientError(f"the broker at kafka.bootstrap_servers is away (Kafka: {failure.name()})") from None
         raise ConfigError(f"correct the settings in [kafka] or the user's rights (Kafka: {failure.name()})") from None
@@ -273,7 +282,7 @@ def _ensure_subjects(registry: config.Registry) -> list[Step]:
     auth = None
     if registry.username is not None:
         auth = httpx.BasicAuth(registry.username, registry.password.get_secret_value() if registry.password else "")
-    verify = str(registry.ca_location) if registry.ca_location else True
+    verify = certificates(registry.ca_location, "registry.ca_location") if registry.ca_location else True
     with httpx.Client(base_url=registry.url.rstrip("/"), auth=auth, verify=verify, timeout=registry.timeout_s) as http:
         return [_ensure_subject(http, subject, schema_text(file)) for subject, file in SUBJECTS.items()]
 
@@ -286,14 +295,17 @@ def _ensure_subject(http: httpx.Client, subject: str, schema: str) -> Step:
             return Step("subject", subject, "present", f"version {known.json()['version']}")
         answer = http.post(f"/subjects/{subject}/versions", json=body)
     except httpx.TransportError as error:
-        raise TransientError(f"the registry at registry.url is away ({type(error).__name__})") from None
+        wrong = untrusted(error, "registry")
+        raise wrong or TransientError(f"the registry at registry.url is away ({type(error).__name__})") from None
     if answer.status_code == httpx.codes.OK:
         return Step("subject", subject, "created", f"id {answer.json()['id']}")
     if answer.is_server_error or answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
         raise TransientError(f"the registry is busy (HTTP {answer.status_code})")
     if answer.status_code == httpx.codes.CONFLICT:
         raise ConfigError(f"subject {subject} has an incompatible schema: point registry.url to Chronicle's own registry")
-    raise ConfigError(f"correct registry.url and its credentials: HTTP {answer.status_code} at subject {subject}")
+    raise ConfigError(
+        f"correct registry.url, registry.username and registry.password: HTTP {answer.status_code} at subject {subject}"
+    )
 
 
 def schema_text(file: str) -> str:

@@ -234,11 +234,15 @@ def build_worker(settings: Settings, metrics: Metrics, *, until_drained: bool = 
     engine = build_engine(settings, specs, status, rules=policy, guards=(guard,), steps=done, failpoint=failpoint)
     check(settings, specs, policy.policy)
     kafka = settings.kafka
+    broker = Broker(kafka.client_config())
+    if kafka.security_protocol != "PLAINTEXT":
+        with suppress(TransientError):
+            broker.require_group(settings.worker.group)
     return Job(
         kafka=kafka,
         worker=settings.worker,
         engine=engine,
-        broker=Broker(kafka.client_config()),
+        broker=broker,
         status=status,
         metrics=metrics,
         sources=read,
@@ -350,15 +354,18 @@ def check(settings: Settings, specs: Sequence[SourceSpec], policy: Policy) -> No
         ConfigError: `chronicle setup` was not run, a service refuses our credentials, or the policy does not fit the tables.
     """
     from chronicle.captured_tables import captured, misfits
+    from chronicle.refusals import turned_away
     from chronicle.registry import Registry
 
+    if wrong := turned_away(settings.kafka.client_config()):
+        raise wrong
     check_store(settings)
     registry = Registry(settings.registry)
     try:
         with suppress(TransientError):
             registry.check()
-            if wrong := misfits(policy, captured(settings, specs)):
-                told = "; ".join(f"{one.where}: {one.what}" for one in wrong[:5])
+            if found := misfits(policy, captured(settings, specs)):
+                told = "; ".join(f"{one.where}: {one.what}" for one in found[:5])
                 raise ConfigError(f"correct {policy.name} (see `chronicle policy check`): {told}")
     finally:
         registry.close()

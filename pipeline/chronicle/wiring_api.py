@@ -68,11 +68,18 @@ def application() -> FastAPI:
 
 
 def build_api(settings: Settings) -> Parts:
-    """Parts over Kafka, a spill and ClickHouse; nothing is opened yet."""
+    """Parts over Kafka, a spill and ClickHouse; nothing is opened yet.
+
+    Raises:
+        ConfigError: the broker does not let us in; one that is away is what the spill is for.
+    """
     from chronicle.api.metrics import ApiMetrics
     from chronicle.api.publisher import KafkaPublisher, Route
     from chronicle.api.recovery import Spills
+    from chronicle.refusals import turned_away
 
+    if wrong := turned_away(settings.kafka.client_config()):
+        raise wrong
     api = settings.api
     metrics = ApiMetrics(shared=api.workers > 1)
     spills = None if api.spill_directory is None else Spills(api.spill_directory, api.spill_bytes_max)

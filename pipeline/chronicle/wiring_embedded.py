@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -171,10 +172,11 @@ def build(settings: Settings) -> Embedded:
             steps=(Recording(settings.clickhouse, policy.policy, policy.policy.text),),
             into=(ClickHouseSink(settings.clickhouse), letters),
         )
+        topic, first_offset = _place(client, settings)
         pipeline = Pipeline(
             lambda chunk: _processed(engine, status, chunk),
-            settings.kafka.events_topic,
-            _next_offset(client, settings),
+            topic,
+            first_offset,
             stopping=status.stopping,
             failed=status.fail,
         )
@@ -189,7 +191,7 @@ def application(settings: Settings, embedded: Embedded) -> FastAPI:
     from chronicle.api.app import create
     from chronicle.api.metrics import ApiMetrics
     from chronicle.sinks.entities import EntityTable
-    from chronicle.wiring_api import parts
+    from chronicle.wiring_api import connecting, parts
 
     metrics, pipeline = ApiMetrics(), embedded.pipeline
     metrics.gauges["chronicle_pipeline_waiting"] = (
@@ -201,7 +203,7 @@ def application(settings: Settings, embedded: Embedded) -> FastAPI:
     made = parts(
         settings,
         publisher=PipelinePublisher(embedded),
-        store=embedded.client,
+        store=connecting(settings) if settings.store == "clickhouse" else embedded.client,  # a server has a user who reads
         entities=StoreEntities(EntityTable(settings.clickhouse), last_ms),
         metrics=metrics,
     )
@@ -214,9 +216,14 @@ def _processed(engine: Engine, status: Status, chunk: Chunk) -> None:
     status.progress()
 
 
-def _next_offset(client: Client, settings: Settings) -> int:
-    """One more than the highest that the store has: dead letters are kept by it."""
+def _place(client: Client, settings: Settings) -> tuple[str, int]:
+    """The topic whose records these are, and the offset of the next one: dead letters are kept by them.
+
+    On a server, which others may share, each process has a name of its own; in a store of its own it goes on after the highest.
+    """
     database, topic = settings.clickhouse.database, settings.kafka.events_topic
+    if settings.store == "clickhouse":
+        return f"{topic}.memory-{secrets.token_hex(8)}", 0
     highest = [
         client.query(
             f"SELECT count(), max(offset) FROM `{database}`.{table} WHERE topic = {{topic:String}}",  # noqa: S608
@@ -224,7 +231,7 @@ def _next_offset(client: Client, settings: Settings) -> int:
         ).result_rows[0]
         for table in ("events", "dead_letters", "dead_letter_records")
     ]
-    return max((offset + 1 for count, offset in highest if count), default=0)
+    return topic, max((offset + 1 for count, offset in highest if count), default=0)
 
 
 class PipelinePublisher:

@@ -27,11 +27,15 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 class Embedded:
-    """One process with its store in `home / "data"`. Ends with the `with` block, by SIGTERM."""
+    """One process with its store in `home / "data"`, or with `server` in a ClickHouse that the settings name. Ends with the
+    `with` block, by SIGTERM."""
 
-    def __init__(self, home: Path, *options: str, port: int = 0, command: str = COMMAND, **settings: str) -> None:
+    def __init__(
+        self, home: Path, *options: str, port: int = 0, command: str = COMMAND, server: bool = False, **settings: str
+    ) -> None:
         self.home, self.data = home, home / "data"
-        words = [command, "run", "--embedded", "--dir", str(self.data), "--port", str(port), *options]
+        where = [] if server else ["--embedded", "--dir", str(self.data)]
+        words = [command, "run", *where, "--port", str(port), *options]
         self.process = subprocess.Popen(words, cwd=home, env=environment(**settings), stderr=subprocess.PIPE, text=True)
         self.said: list[str] = []
         self._reading = threading.Thread(target=self._read, daemon=True)

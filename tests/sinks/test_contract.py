@@ -30,6 +30,9 @@ from tests.sinks.conftest import AUDIT_RECORD_BYTES_MAX
 from tests.sinks.endpoint import SECRET, Endpoint
 from tests.sinks.reading import records, topics
 
+Said = tuple[bytes, str]
+"""Id and tenant of an event."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -41,7 +44,7 @@ class Subject:
     """None: dead letters are other sinks'."""
     contexts: Callable[[], set[str]] | None = None
     """None: so are contexts."""
-    events: Callable[[], set[bytes]] | None = None
+    events: Callable[[], set[Said]] | None = None
     """None: and events."""
     refused: Batch = field(default_factory=batches.batch)
     """Empty: it refuses no row."""
@@ -55,7 +58,7 @@ def _memory(_request: pytest.FixtureRequest) -> Subject:
         lambda: {key: row["after"] for key, row in sink.changes.items()},
         lambda: set(sink.dead_letters),
         lambda: {record["transaction_id"] for record in sink.transactions.values() if record["kind"] == "context"},
-        lambda: {event_id for _, _, event_id in sink.events},
+        lambda: {(event_id, tenant) for _, tenant, _, event_id in sink.events},
         _too_large(),
         2,
     )
@@ -75,7 +78,7 @@ def _clickhouse(request: pytest.FixtureRequest) -> Subject:
         lambda: {
             row[0] for row in client.query("SELECT transaction_id FROM transaction_status WHERE context != ''").result_rows
         },
-        lambda: {row[0].bytes for row in client.query("SELECT event_id FROM events FINAL").result_rows},
+        lambda: {(row[0].bytes, row[1] or "") for row in client.query("SELECT event_id, tenant FROM events FINAL").result_rows},
         batches.plain("shop", 5, states=["new", "new", "no such state"]),
         2,
     )
@@ -106,8 +109,8 @@ def _kafka(request: pytest.FixtureRequest) -> Subject:
     def contexts() -> set[str]:
         return {key.split(":")[3] for key in latest() if key.startswith("transaction:")}
 
-    def events() -> set[bytes]:
-        return {uuid.UUID(key.rpartition(":")[2]).bytes for key in latest() if key.startswith("event:")}
+    def events() -> set[Said]:
+        return {_said(json.loads(value)) for key, value in latest().items() if key.startswith("event:")}
 
     return Subject(KafkaSink(settings), held, dead, contexts, events, _too_large(), 2)
 
@@ -133,13 +136,17 @@ def _routes(request: pytest.FixtureRequest) -> Subject:
 
     return Subject(
         sink, lambda: _afters(one for one in told() if "after" in one["core"]["unmapped"]),
-        events=lambda: {uuid.UUID(one["core"]["metadata"]["uid"]).bytes for one in told() if _is_event(one)},
+        events=lambda: {_said(one) for one in told() if _is_event(one)},
         refused=_too_large(), refused_row=2,
     )  # fmt: skip
 
 
 def _is_event(record: Any) -> bool:
     return bool(record["core"]["unmapped"].get("kind") == "event")
+
+
+def _said(record: Any) -> Said:
+    return uuid.UUID(record["core"]["metadata"]["uid"]).bytes, record["core"]["unmapped"]["tenant"] or ""
 
 
 def _webhook(request: pytest.FixtureRequest) -> Subject:
@@ -152,7 +159,7 @@ def _webhook(request: pytest.FixtureRequest) -> Subject:
     return Subject(
         WebhookSink(webhook, pause=lambda _seconds: False),
         lambda: _afters(one for one in endpoint.records if not _is_event(one)),
-        events=lambda: {uuid.UUID(one["core"]["metadata"]["uid"]).bytes for one in endpoint.records if _is_event(one)},
+        events=lambda: {_said(one) for one in endpoint.records if _is_event(one)},
         refused=batches.batch(poison),
         refused_row=2,
     )
@@ -167,9 +174,9 @@ def _archive(request: pytest.FixtureRequest) -> Subject:
         rows = pl.scan_parquet(f"{place}/source=*/**/*.parquet").sort("processed_at").unique("event_id", keep="last")
         return {uuid.UUID(event).bytes: after for event, after in rows.select("event_id", "after").collect().iter_rows()}
 
-    def events() -> set[bytes]:
-        found = pl.read_parquet(f"{place}/events/**/*.parquet", columns=["event_id"])["event_id"]
-        return {uuid.UUID(event).bytes for event in found}
+    def events() -> set[Said]:
+        found = pl.read_parquet(f"{place}/events/**/*.parquet", columns=["event_id", "tenant"])
+        return {(uuid.UUID(event).bytes, tenant or "") for event, tenant in found.iter_rows()}
 
     return Subject(ArchiveSink(config.Archive(url=str(place))), held, events=events)
 
@@ -231,7 +238,7 @@ def test_a_written_batch_is_held_whole(subject: Subject) -> None:
     if subject.contexts is not None:
         assert subject.contexts() == {"501"}
     if subject.events is not None:
-        assert subject.events() == set(batch.events["event_id"])
+        assert subject.events() == {(event, "") for event in batch.events["event_id"]}
 
 
 def test_the_same_batch_twice_is_once_by_event_id(subject: Subject) -> None:
@@ -266,7 +273,20 @@ def test_events_alone_are_held_once_by_id(subject: Subject) -> None:
         subject.sink.write(replace(batches.batch(), events=part))
     assert subject.held() == {}
     if subject.events is not None:
-        assert subject.events() == set(frame["event_id"])
+        assert subject.events() == {(event, "") for event in frame["event_id"]}
+
+
+def test_an_event_of_another_tenant_with_the_same_id_replaces_nothing(subject: Subject) -> None:
+    """Applications choose ids: of one source and type each tenant's event stays, in one batch or in several. None is a
+    tenant of its own, and an empty text is none."""
+    tenants = ("acme", "blue", None, "a:b", "a%3Ab", "acme")
+    one = [batches.event("shop", 1, tenant=tenant) for tenant in tenants[:3]]
+    subject.sink.write(replace(batches.batch(), events=batches.events_frame(one)))
+    for tenant in tenants[3:]:
+        later = batches.event("shop", 1, tenant=tenant, processed_at=batches.START.replace(year=2027))
+        subject.sink.write(replace(batches.batch(), events=batches.events_frame([later])))
+    if subject.events is not None:
+        assert subject.events() == {(one[0]["event_id"], tenant or "") for tenant in tenants}
 
 
 def test_an_empty_batch_is_nothing(subject: Subject) -> None:

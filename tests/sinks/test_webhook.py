@@ -362,10 +362,15 @@ def test_events_are_posted_with_changes_each_in_its_place(endpoint: Endpoint) ->
 
 
 def test_events_are_posted_as_cloud_events(endpoint: Endpoint) -> None:
-    """The type is the application's; events of one id and several types are several events."""
-    events = [batches.event("shop", 1, type=type_) for type_ in ("order.placed", "order.lost")]
+    """The type is the application's; events of one id and several types or tenants are several events, also for who goes by
+    `source` and `id`, as CloudEvents says."""
+    names = [("order.placed", None), ("order.lost", None), ("order.lost", 'a"b')]
+    events = [batches.event("shop", 1, type=type_, tenant=tenant) for type_, tenant in names]
     made = sink(endpoint, format="cloudevents")
     made.write(batches.batch(events=events))
     made.close()
     (posted,) = endpoint.posted
-    assert [one["type"] for one in json.loads(posted.body)] == ["chronicle.order.placed", "chronicle.order.lost"]
+    said = json.loads(posted.body)
+    assert [one["type"] for one in said] == ["chronicle.order.placed", "chronicle.order.lost", "chronicle.order.lost"]
+    uid = said[0]["data"]["core"]["metadata"]["uid"]
+    assert [one["id"] for one in said] == [f"event:shop:{tenant or ''}:{type_}:{uid}" for type_, tenant in names]

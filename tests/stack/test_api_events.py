@@ -49,6 +49,50 @@ def test_what_is_posted_is_found(site: ApiSite) -> None:
     assert seventh["event_id"] == ids[7]
 
 
+def test_an_id_that_is_known_in_another_tenant_replaces_nothing_and_shows_nothing(site: ApiSite) -> None:
+    """Two keys of two tenants, one source, type and id: both events stay, in the trail and on the audit topic, and neither key
+    meets the other's, by any way to ask."""
+    site.serve()
+    tenants = ("acme", "blue")
+    keys = {tenant: site.key("ingest", "auditor", tenants=(tenant,), sources=("shop",)) for tenant in tenants}
+    admin = site.key("admin")
+    until(lambda: site.get("/events").status_code == 401, "keys are noticed")
+    id_ = "7cf66a67-4ecd-4e1f-bd59-48c66caaad14"
+    given = {"id": id_, "type": "order.placed", "actor": "ann", "time": "2026-11-20T08:00:00Z"}
+    for tenant in tenants:
+        assert site.post({**given, "description": f"of {tenant}"}, keys[tenant]).status_code == 202
+    site.worker_once()
+    assert site.post({**given, "description": "stolen"}, keys["blue"]).status_code == 202
+    for nobody in (None, ""):  # one and the same
+        assert site.post({**given, "source": "shop", "tenant": nobody, "description": "of nobody"}, admin).status_code == 202
+    site.worker_once()
+    whose = {"acme": "of acme", "blue": "stolen"}
+    for tenant, said in whose.items():
+        asked = {"page_size": 1, "id": id_}
+        page = site.get("/events", keys[tenant], **asked).json()
+        assert [(one["tenant"], one["description"]) for one in page["events"]] == [(tenant, said)]
+        assert (page["metadata"]["total_records"], page["next_cursor"]) == (1, None)
+        assert [one["description"] for one in site.get("/events", keys[tenant], sort="actor").json()["events"]] == [said]
+        activity = site.get("/actors/ann/activity", keys[tenant]).json()["activity"]
+        assert [one["description"] for one in activity] == [said]
+        exported = site.get("/export", keys[tenant], type="order.*").text.splitlines()
+        assert [json.loads(line)["description"] for line in exported] == [said]
+    found: list[str] = []
+    cursor: dict[str, str] = {}
+    while len(found) < 9:
+        page = site.get("/events", admin, type="order.*", page_size=1, sort="source", **cursor).json()
+        found += [one["description"] for one in page["events"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = {"cursor": page["next_cursor"]}
+    assert sorted(found) == ["of acme", "of nobody", "stolen"]
+    topic = site.settings.kafka.audit_topic
+    latest = {key.decode(): json.loads(value) for key, value, _ in site.broker.read(topic) if key and value}
+    audited = {key: record["core"]["message"] for key, record in latest.items() if key.endswith(id_)}
+    place = f"event:shop:{{}}:order.placed:{id_}"
+    assert audited == {place.format("acme"): "of acme", place.format("blue"): "stolen", place.format(""): "of nobody"}
+
+
 def test_records_have_the_key_that_orders(site: ApiSite) -> None:
     """partition_key, else the resource, else the actor, else the event itself."""
     site.serve()

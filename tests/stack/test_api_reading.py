@@ -352,6 +352,64 @@ def test_the_live_tail_tells_what_comes_and_not_that_it_was_read(site: ApiSite, 
     site.serve()
 
 
+def test_the_live_tail_tells_changes_within_the_same_limits(site: ApiSite, admin: dict[str, str]) -> None:
+    """`kind` chooses events, changes or both; tables, columns and tenants are as on `GET /changes`."""
+    limits = {"tenants": ("blue",), "tables": ("shop.public.customers", "shop.order.*"), "columns": ("id", "n")}
+    blue = site.key("reader", **limits)
+    until(lambda: site.get("/events", blue).status_code == 200, "the key is known")
+    minute = int((datetime.now(UTC) - START).total_seconds() // 60)
+    got: dict[str, list[dict[str, Any]]] = {"all": [], "changes": [], "updates": []}
+    open_ = threading.Semaphore(0)
+
+    def follow(name: str, headers: dict[str, str], **params: str) -> None:
+        with httpx.stream("GET", f"{site.url}/stream", headers=headers, params=params, timeout=60) as tail:
+            for line in tail.iter_lines():
+                if line.startswith("retry"):
+                    open_.release()
+                if line.startswith("data: "):
+                    item = json.loads(line[6:])
+                    if item["request_id"] == "end":
+                        return
+                    got[name].append(item)
+
+    threads = [
+        threading.Thread(target=follow, args=("all", blue), kwargs={"kind": "all"}),
+        threading.Thread(target=follow, args=("changes", admin), kwargs={"kind": "changes"}),
+        threading.Thread(target=follow, args=("updates", admin), kwargs={"kind": "changes", "operation": "delete"}),
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert open_.acquire(timeout=30)
+    after = {"id": 9, "email": "secret"}
+    own = [
+        site.add_change(minute, "create", tenant="blue", key={"id": 9}, after=after),
+        site.add_event(minute, tenant="blue", payload={"n": 1, "card": "secret"}),
+    ]
+    others = [
+        site.add_change(minute, "create", tenant="acme", key={"id": 10}, after=after),
+        site.add_change(minute, "create", table="orders", tenant="blue", key={"id": 9}, after=after),
+    ]
+    site.add_event(minute, tenant="acme")
+    until(lambda: len(got["all"]) == 2 and len(got["changes"]) == 3, "the tails tell")
+    for tenant in ("blue", "acme"):
+        site.add_change(minute, "delete", tenant=tenant, key={"id": 11}, request_id="end")
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert [one["event_id"] for one in got["all"]] == own
+    assert [one["kind"] for one in got["all"]] == ["change", "event"]
+    assert (got["all"][0]["after"], got["all"][1]["payload"]) == ({"id": 9}, {"n": 1})
+    assert {one["event_id"] for one in got["changes"]} == {own[0], *others}
+    assert got["updates"] == []
+    wrong = {"kind": "letters", "page": "1"}
+    assert site.get("/stream", admin, **wrong).json()["error"].keys() == wrong.keys()
+    assert site.get("/stream", admin, kind="changes", type="a").status_code == 422
+    assert site.get("/stream", admin, kind="all", operation="delete").status_code == 422
+    assert site.get("/stream", blue, kind="changes", column="email").status_code == 422
+    assert site.get("/stream", site.key("ingest"), kind="changes").status_code in (401, 403)
+
+
 def test_a_revoked_key_opens_nothing_after_a_moment(site: ApiSite) -> None:
     """Also a live tail that is open ends."""
     from chronicle.api import keys

@@ -99,6 +99,13 @@ def test_an_encrypted_field_is_opened_by_those_who_hold_the_key(site: Site) -> N
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     assert (said["payload"], said["opened"], said["type"]) == (payload, ["iban"], "order.paid")
+    site.say(*(json.dumps(event(7, type="order.paid", tenant=tenant, payload=payload)).encode() for tenant in ("acme", "blue")))
+    site.drain(**names)
+    several = chronicle(site, "decrypt", id_, "--type", "order.paid", **names)
+    assert (several.returncode, "--tenant" in several.stderr) == (1, True)
+    for tenant in ("acme", "blue", ""):
+        found = chronicle(site, "decrypt", id_, "--type", "order.paid", "--tenant", tenant, "--json", **names)
+        assert json.loads(found.stdout)["tenant"] == (tenant or None)
     nobody = chronicle(site, "decrypt", event(8)["id"], **names)
     assert nobody.returncode == 1
     assert "no change or event" in nobody.stderr

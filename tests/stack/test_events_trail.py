@@ -100,7 +100,7 @@ def test_what_applications_say_stands_between_the_changes_of_its_request(site: S
     schema = json.loads((ROOT / "schemas" / "audit-record.schema.json").read_text(encoding="utf-8"))
     for key, record in site.audited().items():
         jsonschema.validate(record, schema)
-        assert key == f"event:shop:{record['core']['unmapped']['type']}:{record['core']['metadata']['uid']}"
+        assert key == f"event:shop::{record['core']['unmapped']['type']}:{record['core']['metadata']['uid']}"
         assert "hunter2" not in json.dumps(record)
     worker.term()
     assert worker.wait() == 0

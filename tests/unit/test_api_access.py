@@ -326,6 +326,24 @@ def test_a_star_is_one_word_and_two_are_any() -> None:
     assert not limits.sees_table("xa", "b.c")
 
 
+NAMES = st.text(st.characters(codec="utf-8").filter(str.isprintable) | st.sampled_from(".*"), min_size=1, max_size=6)
+
+
+@given(source=NAMES, type_=st.from_regex(r"[a-z]{1,2}(\.[a-z]{1,2}){0,3}", fullmatch=True))
+def test_what_is_meant_by_a_limit_is_no_other_sources(source: str, type_: str) -> None:
+    """A pattern with a source's text is met by that source alone, however another one is called."""
+    words = type_.split(".")
+    for cut in range(1, len(words)):
+        longer, rest = ".".join([source, *words[:cut]]), ".".join(words[cut:])
+        for pattern in (f"shop.{type_}", "shop.**", f"shop.{words[0]}.*"):
+            assert not Limits(tables=(pattern,)).sees_table(".".join(["shop", *words[:cut]]), rest)
+        assert Limits(tables=("**", "*.x")).sees_table(longer, rest)
+    assert Limits(tables=(f"*.{type_}",)).sees_table(source, type_)
+    assert Limits(sources=(source,), tables=(f"*.{type_}",)).sees_table(source, type_)
+    assert Limits(columns=(f"*.{type_}.a",)).sees_column(source, type_, "a")
+    assert not Limits(columns=(f"*.{type_}.a.b",)).sees_column(source, type_, "a.b")
+
+
 def test_limits_narrow_each_other() -> None:
     """Two of them leave what both leave; nothing in common is nothing."""
     both = Principal("a", "a", "user", frozenset(), (Limits(tenants=("a", "b")), Limits(tenants=("b", "c")), Limits()))

@@ -234,6 +234,18 @@ def test_a_key_hands_in_only_what_is_its_own() -> None:
     assert service.post(other_type, headers=either).json() == {"error": {"type": "is not among those of this key"}}
 
 
+@pytest.mark.parametrize("pattern", ["shop.security.*", "shop.**", "shop.*.*", "**.security.login"])
+def test_a_key_of_some_tables_cannot_call_itself_by_a_part_of_them(pattern: str) -> None:
+    """The source is the pattern's first word and has no part of the type: `shop.security` is another application. Only what
+    begins with `**` is met by any."""
+    service = Service()
+    key = bearer(service.store.key(1, "ingest", tables=[pattern]))
+    assert service.post(LOGIN | {"source": "shop", "type": "security.login"}, headers=key).status_code == 202
+    for source, type_ in (("shop.security", "login"), ("shop.evil", "security.login"), ("shop.", "login")):
+        answer = service.post(LOGIN | {"source": source, "type": type_}, headers=key)
+        assert answer.status_code == (202 if pattern.startswith("**") and type_ == "security.login" else 422), source
+
+
 def test_a_rate_is_held_per_key() -> None:
     """429 with a time to wait; another key is not slowed down, and time brings more."""
     service = Service(events_per_s=10)

@@ -74,7 +74,22 @@ def test_the_key_names_application_type_and_id() -> None:
     frame = batches.events_frame([batches.event("shop", 1)])
     (key,) = audit_events.events(frame, partitions=4, version="1").keys
     uid = records(batches.event("shop", 1))[0]["core"]["metadata"]["uid"]
-    assert key.decode() == f"event:shop:security.login:{uid}"
+    assert key.decode() == f"event:shop::security.login:{uid}"
+
+
+NAMES = st.text(st.characters(codec="utf-8") | st.sampled_from(":%3A"), max_size=6)
+WORDS = st.from_regex(r"[a-z]{1,3}(\.[a-z]{1,3}){0,2}", fullmatch=True)
+
+
+@given(st.lists(st.tuples(NAMES, NAMES | st.none(), WORDS, st.integers(0, 1)), min_size=2, max_size=20))
+def test_two_events_have_two_keys_whatever_their_names(identities: list[tuple[str, str | None, str, int]]) -> None:
+    """Source, tenant, type and id name an event, and no other of them gives its key; no tenant and an empty one are one."""
+    frame = batches.events_frame(
+        [batches.event("shop", at) | {"source": one, "tenant": two, "type": three} for one, two, three, at in identities]
+    )
+    keys = audit_events.events(frame, partitions=4, version="1").keys
+    assert len(set(keys)) == len({(one, two or "", three, at) for one, two, three, at in identities})
+    assert all(key.startswith(b"event:") and key.count(b":") == 4 for key in keys)
 
 
 def test_core_is_the_same_bytes_on_every_delivery() -> None:
@@ -197,6 +212,16 @@ def test_changes_and_events_of_one_topic_are_told_apart_in_their_order() -> None
     assert audit_reading.changes([events[0], one]).unreadable == [0]
 
 
+def test_what_comes_again_among_routed_records_is_that_of_its_own_tenant() -> None:
+    """One id of two tenants is two events; no tenant and an empty one are one."""
+    one, two, three, four = told(
+        batches.events_frame([batches.event("shop", 1, tenant=tenant) for tenant in ("acme", "blue", None, "")])
+    )
+    batch = received(one, three, two, one, four)
+    assert batch.events["tenant"].to_list() == ["acme", "", "blue"]
+    assert batch.left_out == {("routed", "repeated"): 2}
+
+
 def test_no_route_may_feed_a_topic_of_events() -> None:
     """What a route sends would come back as no event."""
     for topic in ("chronicle.events", "chronicle.events.web"):
@@ -230,15 +255,15 @@ def test_a_sampled_route_takes_an_event_or_not_whenever_it_comes() -> None:
     assert 200 < made[0] < 400
 
 
-def test_a_cloudevent_has_the_events_id_type_and_source() -> None:
-    """`data` is the audit record."""
+def test_a_cloudevent_is_named_as_its_record_and_has_type_and_source() -> None:
+    """`data` is the audit record; what has one source and id is one event to CloudEvents, so the id has tenant and type."""
     route = Route("a", ("#",), "t", format=RouteFormat.CLOUDEVENTS)
     frame = batches.events_frame([batches.event("shop", 1)])
     (delivery,) = Router([route]).event_deliveries(frame, lambda _: 4, version="1.2.3")
     (enveloped,) = map(json.loads, delivery.records.values)
     assert enveloped["data"] == records(batches.event("shop", 1))[0]
     assert (enveloped["source"], enveloped["type"]) == ("/chronicle/shop", "chronicle.security.login")
-    assert enveloped["id"] == enveloped["data"]["core"]["metadata"]["uid"]
+    assert enveloped["id"] == f"event:shop::security.login:{enveloped['data']['core']['metadata']['uid']}"
 
 
 def test_the_published_example_fits_the_published_schema() -> None:

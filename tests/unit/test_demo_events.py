@@ -5,15 +5,23 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chronicle.dev.demo_events import EventsProof, problems
+from chronicle.dev.demo_events import TYPES, EventsProof, problems
 from chronicle.dev.proof import Side, side
-from chronicle.dev.traffic_sessions import LOGIN, REFUSED, Published, Sessions
+from chronicle.dev.traffic_hiring import SUBMITTED
+from chronicle.dev.traffic_sessions import LOGIN, METHODS, REFUSED, Published, Sessions
+from chronicle.dev.traffic_shop import ORDER_PLACED
+from chronicle.events.event import Event
 from chronicle.journal import Journal
+from chronicle.policy.check_events import event_findings
+from chronicle.policy.file import parse
+from chronicle.schema_files import event_types
 
+ROOT = Path(__file__).parents[2]
 EVENTS = [Published(str(number), LOGIN, f"r-{number}") for number in range(3)]
 
 
@@ -64,6 +72,29 @@ def test_a_missing_doubled_changed_or_undelivered_event_breaks_the_proof(changed
     broken = replace(WHOLE, **changed)
     assert not broken.equal
     assert any("shop" in text for text in problems([broken], REQUEST))
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_the_demos_policy_and_types_have_nothing_to_warn_of(strict: bool) -> None:
+    """Its types are described where any deployment describes its own."""
+    policy = parse((ROOT / "policy.toml").read_text(encoding="utf-8"))
+    assert event_findings(policy, event_types(ROOT / "schemas"), strict=strict) == []
+
+
+def test_what_the_demo_publishes_fits_its_types(sessions: Sessions) -> None:
+    """Nothing of it is marked in open mode, and nothing refused in strict mode."""
+    catalogue = event_types(ROOT / "schemas")
+    sessions.refused(random.Random(7), "orders.cancel", ("order", 1))
+    published = list(sessions.journal.history(REFUSED, access="test"))
+    assert published
+    payloads: dict[str, list[dict[str, Any]]] = {
+        LOGIN: [{"method": method} for method in METHODS],
+        ORDER_PLACED: [{"total": "12.50", "items": 3}, {"items": 0}],
+        SUBMITTED: [{"campaign_id": 7}, {}],
+    }
+    published += [Event(type=type_, payload=payload) for type_, said in payloads.items() for payload in said]
+    assert {event.type for event in published} == set(TYPES)
+    assert {event.type: catalogue.problems(event) for event in published if catalogue.problems(event)} == {}
 
 
 def test_a_run_without_a_rollback_proves_nothing_of_rollbacks() -> None:

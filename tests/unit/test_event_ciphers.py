@@ -48,8 +48,8 @@ def rows(*events: dict[str, Any], policy: str = POLICY, strict: bool = False) ->
 
 
 def stored(row: dict[str, Any], **others: Any) -> StoredEvent:
-    names = {"event_id": UUID(bytes=row["event_id"]), "source": row["source"], "type": row["type"], **others}
-    return StoredEvent(payload=json.loads(row["payload"]), **names)
+    names = {name: row[name] for name in ("source", "type", "tenant")}
+    return StoredEvent(payload=json.loads(row["payload"]), **{"event_id": UUID(bytes=row["event_id"]), **names, **others})
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1, max_size=6), JSON | st.none(), max_size=4))

@@ -14,6 +14,7 @@ from chronicle.attribution.context import Actor, fields
 from chronicle.codec.contract import VALUE
 from chronicle.codec.schema import parse_avro
 from chronicle.codec.schema_diff import differences
+from chronicle.dev.demo_events import TYPES as DEMO
 from chronicle.errors import ConfigError
 from chronicle.events.types import TYPES
 from chronicle.schema_files import Saved, contracts, mismatches, path_of, save
@@ -33,7 +34,7 @@ def test_every_schema_of_the_project_has_an_example_that_fits() -> None:
     avro = {path.stem for path in SCHEMAS.glob("*.avsc")}
     events = {path.name.removesuffix(".avsc") for path in (SCHEMAS / "events").glob("*.avsc")}
     assert avro == {"context", "entity", "transaction"}
-    assert events == {"event", *TYPES}
+    assert events == {"event", *TYPES, *DEMO}
     assert (count, unfit) == (len(avro) + len(events), [])
     examples = {path.name.removesuffix(".example.json") for path in SCHEMAS.glob("*.example.json")}
     schemas = {path.name.removesuffix(".schema.json") for path in SCHEMAS.glob("*.schema.json")}

@@ -9,7 +9,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from chronicle.errors import ConfigError
-from chronicle.trail.words import expression
+from chronicle.trail.words import expression, one_word
 
 PATTERN_LENGTH_MAX = 300
 PATTERNS_MAX = 100
@@ -44,7 +44,8 @@ class Limits:
     """Names of sources."""
     tables: tuple[str, ...] = ()
     """Patterns on `<source>.<schema>.<table>` of a change and `<source>.<type>` of an event: `*` stands for one word,
-    `**` for any."""
+    `**` for any. A source is one word (`trail.words.one_word`): an application that calls itself `shop.security` is none of
+    `shop.security.*`, and a source with a dot is named by `sources`."""
     tenants: tuple[str, ...] = ()
     """Names of tenants. What has no tenant is not seen then."""
     columns: tuple[str, ...] = ()
@@ -74,7 +75,7 @@ class Limits:
         """Whether what stands under this source and name (`<schema>.<table>`, or a type) is seen at all."""
         if self.sources and source not in self.sources:
             return False
-        return not self.tables or bool(_compiled(self.table_expression).fullmatch(f"{source}.{name}"))
+        return not self.tables or bool(_compiled(self.table_expression).fullmatch(f"{one_word(source)}.{name}"))
 
     def sees_tenant(self, tenant: str | None) -> bool:
         """Whether this tenant's rows are seen."""
@@ -88,7 +89,8 @@ class Limits:
         if column in plain or "*" in plain:
             return True
         dotted = tuple(one for one in self.columns if "." in one)
-        return bool(dotted) and bool(_compiled(expression(dotted)).fullmatch(f"{source}.{name}.{column}"))
+        whole = f"{one_word(source)}.{name}.{one_word(column)}"
+        return bool(dotted) and bool(_compiled(expression(dotted)).fullmatch(whole))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from chronicle.api.access import Limits, Principal, Role, parsed_roles
 from chronicle.errors import ChronicleError, ConfigError
+from chronicle.sinks.clickhouse_errors import translated
 from chronicle.trail.reading import rows
 from chronicle.trail.store import Store, as_client
 
@@ -142,7 +143,8 @@ def _write(client: Writer, database: str, key: Key, version: datetime) -> None:
         *(key.id, key.name, key.hash, sorted(key.roles), list(limits.sources), list(limits.tables), list(limits.tenants)),
         *(list(limits.columns), key.created_at, key.expires_at, key.revoked_at, version),
     ]
-    client.insert("api_keys", [row], list(_COLUMNS), database, settings={"async_insert": 0})
+    with translated("api_keys", _COLUMNS):
+        client.insert("api_keys", [row], list(_COLUMNS), database, settings={"async_insert": 0})
 
 
 # --- reading

@@ -10,7 +10,7 @@ from typing import Any
 from chronicle.api import openapi_schemas as schemas
 from chronicle.api.histories import ACTIVITY_FILTERS
 from chronicle.api.parameters import TEXT_LENGTH_MAX
-from chronicle.api.stream import FILTERS
+from chronicle.api.stream import KIND, KINDS, filters
 from chronicle.trail.collections import CHANGES, COLLECTIONS, EVENTS, Collection, Filter
 
 EXPORT_FORMATS = ("ndjson", "csv", "parquet")
@@ -244,9 +244,14 @@ def _others() -> dict[str, Any]:
         "/stream": {
             "get": {
                 "operationId": "getStream",
-                "summary": "Events as they come in, as server-sent events.",
-                "description": "`id` goes into `Last-Event-ID` to resume; the seconds before it come again. Role: reader.",
-                "parameters": [*map(_parameter, FILTERS)],
+                "summary": "Events and changes as they come in, as server-sent events.",
+                "description": "`id` goes into `Last-Event-ID` to resume; the seconds before it come again. With "
+                "`kind=events` all filters of `GET /events` but times hold, with `kind=changes` those of `GET /changes`, "
+                "with `kind=all` those that both have. Role: reader.",
+                "parameters": [
+                    _choice("kind", tuple(KINDS), KIND),
+                    *(_parameter(one) for one in EVENTS.filters if one.name in filters(KINDS["all"])),
+                ],
                 "responses": {
                     "200": {"description": "The tail.", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
                     **_problems(*_READ),

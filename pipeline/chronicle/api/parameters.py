@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,7 +16,7 @@ from chronicle.api.problems import Problem
 from chronicle.api.sight import sight
 from chronicle.errors import ConfigError
 from chronicle.trail.collections import CHANGES, Collection, Filter, Order
-from chronicle.trail.filters import Filters, where
+from chronicle.trail.filters import Filters, Where, where
 from chronicle.trail.moments import parse
 from chronicle.trail.reading import micros
 from chronicle.trail.search import BadCursor, Cursor, Question
@@ -98,6 +98,29 @@ class Asked:
         """
         if self.errors:
             raise Problem(422, self.errors)
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowed:
+    """Filters as conditions in SQL, by what answers them."""
+
+    stored: tuple[str, ...] = ()
+    """The collection's own table."""
+    said: tuple[str, ...] = ()
+    """Of changes: the view alone, because a context may have come late."""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def narrowed(collection: Collection, asked: Asked, principal: Principal, now: datetime) -> Narrowed:
+    """The filters in these parameters, for whoever looks at few rows anyway; what is wrong is noted in `asked`."""
+    values = _values(collection, asked, principal, now)
+    if asked.errors:
+        return Narrowed()
+    if collection is not CHANGES:
+        conditions, parameters = _of_events(collection, values)
+        return Narrowed(tuple(conditions), (), parameters)
+    asked_for, by_id, given = _changes_asked(values)
+    return Narrowed((asked_for.stored, *by_id), (asked_for.said,) if asked_for.said else (), given)
 
 
 def question(collection: Collection, asked: Asked, principal: Principal, now: datetime, *, sort: str | None = None) -> Question:
@@ -192,6 +215,12 @@ def _of_events(collection: Collection, values: dict[str, Any]) -> tuple[list[str
 
 def _of_changes(values: dict[str, Any]) -> tuple[list[str], dict[str, Any], bool]:
     """Conditions, their values, and whether the changes themselves answer all of them, no context is needed."""
+    asked, by_id, parameters = _changes_asked(values)
+    return [asked.text, *by_id], parameters, not (asked.said or asked.narrowing)
+
+
+def _changes_asked(values: dict[str, Any]) -> tuple[Where, list[str], dict[str, Any]]:
+    """Conditions, the one on the id, and the values of all."""
     filters = Filters(
         source=values.get("source"),
         schema=values.get("schema"),
@@ -211,11 +240,11 @@ def _of_changes(values: dict[str, Any]) -> tuple[list[str], dict[str, Any], bool
         stubs=bool(values.get("stubs", False)),
     )
     asked = where(filters)
-    conditions, parameters = [asked.text], dict(asked.parameters)
+    by_id, parameters = list[str](), dict(asked.parameters)
     if "id" in values:
-        conditions.append("event_id = {id:UUID}")
+        by_id.append("event_id = {id:UUID}")
         parameters["id"] = values["id"]
-    return conditions, parameters, not (asked.said or asked.narrowing)
+    return asked, by_id, parameters
 
 
 def _text(_one: Filter, text: str, _now: datetime) -> str:

@@ -15,6 +15,7 @@ from chronicle.capture.render import escaped
 from chronicle.capture.sources import Source
 from chronicle.config import Kafka
 from chronicle.errors import ChronicleError, TransientError
+from chronicle.refusals import refused
 
 TIMEOUT_S = 15.0
 FOREVER = {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"}
@@ -91,19 +92,20 @@ def request_snapshot(settings: Kafka, source: Source, tables: Sequence[str], con
     if condition is not None:
         data["additional-conditions"] = [{"data-collection": table, "filter": condition} for table in tables]
     signal = {"id": str(uuid.uuid4()), "type": "execute-snapshot", "data": data}
-    failures: list[str] = []
+    failures: list[KafkaError] = []
     producer = Producer({**settings.client_config(), "enable.idempotence": True, "message.timeout.ms": int(TIMEOUT_S * 1000)})
     producer.produce(
         source.signal_topic,
         key=source.name.encode(),
         value=json.dumps(signal).encode(),
         partition=0,
-        on_delivery=lambda error, _: failures.append(error.name()) if error else None,
+        on_delivery=lambda error, _: failures.append(error) if error else None,
     )
     if producer.flush(TIMEOUT_S + 5) or failures:
-        raise TransientError(
+        wrong = refused(failures[0], settings.client_config(), about=source.signal_topic) if failures else None
+        raise wrong or TransientError(
             f"start Kafka, or run `chronicle connectors apply`: {source.signal_topic} takes no signal"
-            f" ({', '.join(failures) or 'timeout'})"
+            f" ({', '.join(failure.name() for failure in failures) or 'timeout'})"
         )
     return str(signal["id"])
 
@@ -118,8 +120,10 @@ def silent(settings: Kafka) -> TransientError:
 
 
 def translated(settings: Kafka, error: KafkaException) -> ChronicleError:
-    """The error for the operator: TransientError when the broker is away."""
+    """The error for the operator: TransientError when the broker is away, ConfigError when it refuses us."""
     cause: KafkaError = error.args[0]
+    if wrong := refused(cause, settings.client_config()):
+        return wrong
     if cause.retriable() or cause.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
         return TransientError(
             f"start Kafka, or correct kafka.bootstrap_servers ({settings.bootstrap_servers}): not reachable ({cause.name()})"

@@ -51,7 +51,9 @@ def api(
     given = {name: value for name, value in options.items() if value is not None}
     settings = settings.model_copy(update={"api": settings.api.model_copy(update=given)})
     if settings.transport == "memory" or settings.store != "clickhouse":
-        raise ConfigError("start `chronicle run --embedded` instead: one process alone has an embedded store or transport")
+        raise ConfigError(
+            "start `chronicle run` instead, or `chronicle run --embedded`: these are one process with their pipeline"
+        )
     raise typer.Exit(serve(settings))
 
 

@@ -31,6 +31,7 @@ def decrypt(
     column: Annotated[str | None, typer.Option(help="Open only this column, or field of the payload.")] = None,
     source: Annotated[str | None, typer.Option(help="An event of this application: ids are theirs.")] = None,
     type_: Annotated[str | None, typer.Option("--type", help="An event of this type.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="An event of this tenant; '': of none.")] = None,
     key_ring: Annotated[
         Path | None, typer.Option("--key-ring", help="The key ring; default: key_ring_file of the settings.")
     ] = None,
@@ -51,8 +52,9 @@ def decrypt(
     settings = config.load()
     ring = read_key_ring(settings, key_ring)
     with open_trail(settings) as trail:
-        change = stored(trail.client, trail.database, id) if source is None and type_ is None else None
-        event = stored_event(trail.client, trail.database, id, source=source, type_=type_) if change is None else None
+        named = {"source": source, "type_": type_, "tenant": tenant}
+        change = stored(trail.client, trail.database, id) if not any(one is not None for one in named.values()) else None
+        event = stored_event(trail.client, trail.database, id, **named) if change is None else None
     if change is not None:
         both = opened_change(change, ring, column)
         _print(change, both, as_json=as_json)
@@ -71,7 +73,7 @@ def decrypt(
 def _print_event(event: StoredEvent, found: OpenedImage, *, as_json: bool) -> None:
     payload = found.row or {}
     if as_json:
-        names = {"event_id": str(event.event_id), "source": event.source, "type": event.type}
+        names = {"event_id": str(event.event_id), "source": event.source, "type": event.type, "tenant": event.tenant}
         print_json({**names, "payload": payload, "opened": list(found.columns), "failed": found.failed})
         return
     err.print(Text(f"{event.type} of {event.source}"))

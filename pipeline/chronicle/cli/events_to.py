@@ -22,14 +22,22 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output, o
 
 
 def journal_to(to: str | None, key: str | None, **settings: Any) -> Journal:
-    """A journal to `--to`, else to the settings' broker."""
+    """A journal to `--to`, else to the settings' broker.
+
+    Raises:
+        ConfigError: there is no broker (transport = "memory"), and no `--to`.
+    """
     from chronicle.journal import Journal
 
     if to is not None:
         return Journal(transport=to, key=key, **settings)
     from chronicle import config
+    from chronicle.errors import ConfigError
     from chronicle.journal.transports.kafka import Kafka
 
-    kafka = config.load().kafka
+    loaded = config.load()
+    if loaded.transport == "memory":
+        raise ConfigError(f'add --to http://{loaded.api.host}:{loaded.api.port}: with transport = "memory" there is no broker')
+    kafka = loaded.kafka
     client = {name: str(value) for name, value in kafka.client_config().items()}
     return Journal(transport=Kafka(kafka.bootstrap_servers, topic=kafka.events_topic, config=client), **settings)

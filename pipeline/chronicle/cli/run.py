@@ -100,7 +100,7 @@ def run_embedded(settings: Settings, *, replay: bool = False) -> int:
     from chronicle.wiring_embedded import application, build, first_start
 
     log = structlog.get_logger("chronicle.run")
-    for line in first_start(settings) if settings.store != "clickhouse" else ():  # a server's trail has its key already
+    for line in first_start(settings) if settings.store != "clickhouse" else prepared(settings):
         err.print(line, markup=False, soft_wrap=True)
     embedded = build(settings)
     if replay:
@@ -115,7 +115,8 @@ def run_embedded(settings: Settings, *, replay: bool = False) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     threading.Thread(target=_stop_on_failure, args=(embedded.status.failed, server), daemon=True).start()
-    place = settings.chdb_path.parent if settings.store == "chdb" else settings.store
+    database = f"the database {settings.clickhouse.database} of ClickHouse"
+    place = {"chdb": str(settings.chdb_path.parent), "clickhouse": database}.get(settings.store, settings.store)
     line = f"listening on http://{host}:{socket.getsockname()[1]}, everything in {place}"
     threading.Thread(target=_tell_when_ready, args=(server, line), daemon=True).start()
     server.run(sockets=[socket])
@@ -124,6 +125,14 @@ def run_embedded(settings: Settings, *, replay: bool = False) -> int:
     if failure is not None:
         log.error("pipeline.failed", **explain(failure))
     return 0 if server.started and failure is None else 1
+
+
+def prepared(settings: Settings) -> list[str]:
+    """Make tables and identity key on a server that has none; what was made, in lines. Raises as `chronicle.setup.run`."""
+    from chronicle import setup
+
+    made = [step for step in setup.run(settings) if (step.kind, step.action) == ("key", "created")]
+    return [f"made {step.name}: the identity key; keep a copy, event ids follow from it" for step in made]
 
 
 def _tell_when_ready(server: uvicorn.Server, line: str) -> None:

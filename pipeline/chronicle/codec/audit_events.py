@@ -49,7 +49,8 @@ _TYPES_CACHED_MAX = 16_384
 def events(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
     """One record an event, columns as in `model.event_columns.EVENTS`; `version` is Chronicle's.
 
-    Key: `event:<source>:<type>:<event id>`. Partition: from the event id, modulo `partitions`.
+    Key: `event:<source>:<tenant>:<type>:<event id>`, an empty tenant where there is none; `:` and `%` of a source or
+    tenant are percent-encoded, so that no two events share a key. Partition: from the event id, modulo `partitions`.
     """
     if not len(frame):
         return Records([], [], [])
@@ -63,7 +64,9 @@ def events(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
         ids.alias("_event"), *(quoted(frame[name]).fill_null("null").alias(f"_{name}") for name in _QUOTED)
     ).join(constant, on="type", how="left", maintain_order="left")
     values = rows.select(spliced(_pieces(frame, version))).to_series()
-    keys = rows.select(pl.concat_str(pl.lit(KEY), "source", pl.lit(":"), "type", pl.lit(":"), "_event")).to_series()
+    keys = rows.select(
+        pl.concat_str(pl.lit(KEY), _word("source"), pl.lit(":"), _word("tenant"), pl.lit(":"), "type", pl.lit(":"), "_event")
+    ).to_series()
     return Records(
         keys=keys.cast(pl.Binary).to_list(),
         values=values.cast(pl.Binary).to_list(),
@@ -72,6 +75,12 @@ def events(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
 
 
 _QUOTED = ("description", "source")
+
+
+def _word(name: str) -> pl.Expr:
+    """A part of a key: whatever a source or a tenant is called, it ends where it ends."""
+    text = pl.col(name).fill_null("")
+    return text.str.replace_all("%", "%25", literal=True).str.replace_all(":", "%3A", literal=True)
 
 
 @lru_cache(maxsize=_TYPES_CACHED_MAX)

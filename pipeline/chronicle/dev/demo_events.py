@@ -14,11 +14,14 @@ from clickhouse_connect.driver.client import Client
 
 from chronicle.config import Settings
 from chronicle.dev.proof import Row, Side, side
-from chronicle.dev.traffic_sessions import LOGIN, Published, Sessions
+from chronicle.dev.traffic_hiring import SUBMITTED
+from chronicle.dev.traffic_sessions import LOGIN, REFUSED, Published, Sessions
 from chronicle.dev.traffic_shop import ORDER_PLACED
 from chronicle.journal import Journal
 from chronicle.trail.reading import rows
 
+TYPES = (LOGIN, REFUSED, ORDER_PLACED, SUBMITTED)
+"""What the demo's applications publish: types of their own, described in `schemas/events/` as any deployment's are."""
 CLOSE_TIMEOUT_S = 30.0
 WAIT_S = 30.0
 POLL_INTERVAL_S = 0.2

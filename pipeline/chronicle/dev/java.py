@@ -121,7 +121,9 @@ class Kafka(Part):
         )
         if (data / "meta.properties").exists():
             return
-        cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = "-"
+        while cluster.startswith("-"):  # the tool would take it for an option
+            cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = ("-XX:TieredStopAtLevel=1", _logging(self.home), "-cp", self._class_path(), "kafka.tools.StorageTool")
         formatted = subprocess.run(
             [java(), *_JVM, *tool, "format", "-t", cluster, "-c", str(self.home / "server.properties")],

@@ -77,7 +77,7 @@ class Batch:
     unknown_entities: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """(table, into) → changes that named an entity that there is not."""
     events: pl.DataFrame = field(default_factory=lambda: NO_EVENTS, repr=False)
-    """What applications said, columns as in `model.event_columns.EVENTS`; idempotent by source, type and `event_id`."""
+    """What applications said, columns as in `model.event_columns.EVENTS`; idempotent by `event_columns.IDENTITY`."""
 
     def rows(self) -> int:
         """How many input records this batch accounts for: each has exactly one disposition."""

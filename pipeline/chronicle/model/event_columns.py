@@ -11,7 +11,7 @@ from chronicle.model.columns import MICROS, MILLIS, ColumnSpec, empty
 
 # fmt: off
 EVENTS: tuple[ColumnSpec, ...] = (
-    ColumnSpec("event_id", pl.Binary, "UUID", "The application's id of it (16 bytes): sent twice, it is one event of its source and type."),
+    ColumnSpec("event_id", pl.Binary, "UUID", "The application's id of it (16 bytes): what one event is, IDENTITY says."),
     ColumnSpec("type", pl.String, "LowCardinality(String)", "Words with dots between them: security.login."),
     ColumnSpec("time", MICROS, "DateTime64(6, 'UTC')", "When it happened, as the application says."),
     ColumnSpec("source", pl.String, "LowCardinality(String)", "The application."),
@@ -43,6 +43,10 @@ EVENTS: tuple[ColumnSpec, ...] = (
     ColumnSpec("processed_at", MICROS, "DateTime64(6, 'UTC')", "Processed by the worker; the version: the latest processing of an event wins."),
 )
 # fmt: on
+
+IDENTITY = ("source", "tenant", "type", "event_id")
+"""What makes two rows one event: sent again it replaces itself. Applications choose ids, and one that knows an id of another
+tenant's must not replace that event. No tenant and an empty one are the same."""
 
 NO_EVENTS = empty(EVENTS)
 """Shared by all batches that have none."""

@@ -4,7 +4,7 @@
 DuckDB, Spark, Polars and ClickHouse. Events have other columns, so they are under `<url>/events/source=…/date=…/`, the day
 being that of their arrival: an application may say any time. A file's name follows from the rows in it, so that a batch that
 comes again takes the place of itself. Batches may be cut differently when they come again: **readers keep one row per
-`event_id` (of events: per `source`, `type` and `event_id`), the one with the latest `processed_at`**.
+`event_id` (of events: per `source`, `tenant`, `type` and `event_id`), the one with the latest `processed_at`**.
 """
 
 from __future__ import annotations
@@ -121,8 +121,9 @@ def _name(rows: pl.DataFrame) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for event in rows["event_id"].to_list():
         digest.update(event)
-    for type_ in rows["type"].to_list() if "type" in rows.columns else ():  # an application's ids are its own
-        digest.update(f"\0{type_}".encode())
+    if "type" in rows.columns:  # an application's ids are its own: the rest of what names an event
+        for type_, tenant in rows.select("type", "tenant").iter_rows():
+            digest.update(f"\0{type_}\0{tenant or ''}".encode())
     return digest.hexdigest()
 
 

@@ -12,6 +12,7 @@ from clickhouse_connect.driver.httputil import get_pool_manager
 
 from chronicle import config
 from chronicle.errors import ConfigError
+from chronicle.refusals import certificates
 from chronicle.sinks.clickhouse_errors import translated
 
 CONNECTIONS_MAX = 16
@@ -37,7 +38,10 @@ def connect(clickhouse: config.ClickHouse, *, database: str | None = None) -> Cl
     if url.scheme not in ("http", "https") or not url.hostname:
         raise ConfigError("set clickhouse.url to an address like http://host:8123 or https://host:8443")
     secure = url.scheme == "https"
-    trust: dict[str, Any] = {"ca_cert": str(clickhouse.ca_location)} if secure and clickhouse.ca_location else {}
+    trust: dict[str, Any] = {}
+    if secure and clickhouse.ca_location:
+        certificates(clickhouse.ca_location, "clickhouse.ca_location")  # or the pool would take a missing file for an outage
+        trust = {"ca_cert": str(clickhouse.ca_location)}
     with translated("connecting"):
         return clickhouse_connect.get_client(
             interface=url.scheme,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError
 from urllib3.exceptions import HTTPError
 
 from chronicle.errors import ChronicleError, ConfigError, SinkRejected, StopWorker, TransientError
+from chronicle.refusals import untrusted
 
 # Names and numbers: ClickHouse's src/Common/ErrorCodes.cpp.
 TRANSIENT: dict[int, str] = {
@@ -44,6 +46,9 @@ SCHEMA: dict[int, str] = {
     60: "UNKNOWN_TABLE", 81: "UNKNOWN_DATABASE",
 }  # fmt: skip
 """The tables are not what this process thinks: setup was not run, or another process changed a mirror."""
+_ACCESS_DENIED = 497
+_RIGHT = re.compile(r"to have the grant (?P<right>[A-Z][A-Z ,]*(?:\([\w., ]*\))? ON [\w.*`]+)")
+"""Names of rights and tables: no value can stand there."""
 _BUSY_HTTP = ("status 429", "status 502", "status 503", "status 504")
 
 
@@ -66,13 +71,16 @@ def translated(what: str, columns: Collection[str] = ()) -> Iterator[None]:
     except ClickHouseError as error:
         failure = _meaning(error, what, columns)
     except (HTTPError, OSError) as error:
-        failure = TransientError(f"ClickHouse is not reachable ({type(error).__name__}): {what}")
+        wrong = untrusted(error, "clickhouse")
+        failure = wrong or TransientError(f"ClickHouse is not reachable ({type(error).__name__}): {what}")
     raise failure from None  # the library's text may hold row values: no traceback shows it
 
 
 def _meaning(error: ClickHouseError, what: str, columns: Collection[str]) -> ChronicleError:
     code = getattr(error, "code", None)
     text = str(error)
+    if code is None and (wrong := untrusted(error, "clickhouse")):
+        return wrong
     if code is None:
         # Without a code it is the transport: connection lost, refused, timed out, or a proxy's answer.
         busy = "HTTP status" not in text or any(status in text for status in _BUSY_HTTP)
@@ -81,9 +89,11 @@ def _meaning(error: ClickHouseError, what: str, columns: Collection[str]) -> Chr
         return ConfigError(f"set clickhouse.url to ClickHouse's HTTP port: what answers there is not ClickHouse ({what})")
     named = [column for column in columns if f"`{column}`" in text or f" {column}:" in text or f"column {column}" in text]
     where = what if len(named) != 1 else f"{what}, column {named[0]}"
+    right = _RIGHT.search(text) if code == _ACCESS_DENIED else None
     for codes, kind, message in _MEANINGS:
         if code in codes:
-            return kind(f"{message} ({codes[code]}): {where}")
+            lacks = f", lacks {right['right']}" if right else ""
+            return kind(f"{message} ({codes[code]}{lacks}): {where}")
     return StopWorker(f"ClickHouse error {code}, of unknown meaning, at {where}: see the server's log")
 
 

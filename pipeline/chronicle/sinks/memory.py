@@ -26,8 +26,8 @@ class MemorySink:
         self.dead_letters: dict[tuple[str, int, int], DeadLetter] = {}
         self.alerts: dict[bytes, dict[str, Any]] = {}
         """By alert id, the latest."""
-        self.events: dict[tuple[str, str, bytes], dict[str, Any]] = {}
-        """What applications said, by (source, type, event id), the latest processing."""
+        self.events: dict[tuple[str, str, str, bytes], dict[str, Any]] = {}
+        """What applications said, by (source, tenant, type, event id), the latest processing."""
 
     def write(self, batch: Batch) -> None:
         """As `Sink.write`: all or nothing, so a refused batch leaves no trace."""
@@ -48,7 +48,7 @@ class MemorySink:
             if known is None or known["raised_at"] <= alert["raised_at"]:
                 self.alerts[alert["alert_id"]] = alert
         for event in batch.events.iter_rows(named=True):
-            at = (event["source"], event["type"], event["event_id"])
+            at = (event["source"], event["tenant"] or "", event["type"], event["event_id"])
             known = self.events.get(at)
             if known is None or known["processed_at"] <= event["processed_at"]:
                 self.events[at] = event

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from chronicle import config
 from chronicle.codec.audit import Records
 from chronicle.errors import ChronicleError, ConfigError, SinkRejected, StopWorker, TransientError
+from chronicle.refusals import refused
 
 RECORD_BYTES_MAX = 32 * 1024 * 1024
 """Of what the producer sends: an audit record holds the old and the new row, so it may be larger than the raw record."""
@@ -28,12 +29,11 @@ _MISCONFIGURED: dict[int, str] = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "run `chronicle setup`: the topic does not exist",
     KafkaError._UNKNOWN_PARTITION: "start again: a topic was made again with fewer partitions",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "grant this user WRITE on the topic",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant this user IDEMPOTENT_WRITE on the cluster",
-    KafkaError.SASL_AUTHENTICATION_FAILED: "correct kafka.sasl_username and kafka.sasl_password",
-    KafkaError._AUTHENTICATION: "correct kafka.sasl_username and kafka.sasl_password",
-    KafkaError._SSL: "correct kafka.ssl_ca_location",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "grant this user WRITE on the topics, or IDEMPOTENT_WRITE on the cluster",
 }
 
+_MAYBE_REFUSED = frozenset({KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT})
+"""A broker that is away, or one that does not let us in."""
 _PASSING = frozenset(
     {
         KafkaError.NOT_LEADER_FOR_PARTITION,
@@ -63,6 +63,8 @@ class ConfirmedProducer:
         self._kafka = kafka
         self._producer: Producer | None = None
         self._failures: list[KafkaError] = []
+        self._topic = ""
+        """Of the last failure."""
         self._partitions: dict[str, int] = {}
 
     def partitions(self, topic: str) -> int:
@@ -77,9 +79,9 @@ class ConfirmedProducer:
             try:
                 found = producer.list_topics(topic, timeout=_METADATA_TIMEOUT_S).topics[topic]
             except KafkaException as error:
-                raise _meaning([error.args[0]]) from None
+                raise self._meaning([error.args[0]]) from None
             if found.error is not None:
-                raise _meaning([found.error], topic)
+                raise self._meaning([found.error], topic)
             self._partitions[topic] = len(found.partitions)
         return self._partitions[topic]
 
@@ -117,7 +119,7 @@ class ConfirmedProducer:
         """Return when the broker has everything that was queued.
 
         Raises:
-            ConfigError: a topic is absent or may not be written.
+            ConfigError: a topic is absent or may not be written, or the broker does not let us in.
             SinkRejected: a record is larger than its topic takes.
             TransientError: the broker is away or busy; all is to be produced again.
             StopWorker: it refuses for a reason of unknown meaning.
@@ -126,7 +128,7 @@ class ConfirmedProducer:
             self._drain(self._producer)
         failures, self._failures = self._failures, []
         if failures:
-            error = _meaning(failures)
+            error = self._meaning(failures, self._topic)
             if not isinstance(error, SinkRejected):
                 # An idempotent producer does nothing more after a fatal error, and what it says then (_FATAL, not fatal())
                 # looks like any other: the next attempt gets a fresh one. Nothing is queued in this one.
@@ -160,9 +162,17 @@ class ConfirmedProducer:
             self._producer = None  # what is still queued there goes with it; the batch is written again
             raise TransientError(f"the broker has not confirmed {left} records in {_FLUSH_TIMEOUT_S:.0f} s")
 
-    def _failed(self, error: KafkaError | None, _message: object) -> None:
+    def _failed(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failures.append(error)
+            self._topic = message.topic() or ""
+
+    def _meaning(self, failures: Sequence[KafkaError], topic: str = "") -> ChronicleError:
+        if all(failure.code() in _MAYBE_REFUSED for failure in failures):
+            wrong = refused(failures[0], self._kafka.client_config())
+            if wrong is not None:
+                return wrong
+        return _meaning(failures, topic)
 
 
 def _meaning(failures: Iterable[KafkaError], topic: str = "") -> ChronicleError:

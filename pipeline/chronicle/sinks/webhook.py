@@ -21,6 +21,7 @@ import polars as pl
 from chronicle import config
 from chronicle.errors import ConfigError, SinkRejected, TransientError
 from chronicle.model.batch import Batch
+from chronicle.model.event_columns import IDENTITY
 from chronicle.policy.rules import RouteFormat
 from chronicle.sinks.addresses import Address, Resolve, reachable
 from chronicle.stages.deliveries import delivery, event_delivery
@@ -247,8 +248,11 @@ def _marks(changes: pl.DataFrame) -> list[bytes]:
 
 def _event_marks(events: pl.DataFrame) -> list[bytes]:
     """The same for events, whose ids are their applications': none names a change."""
-    rows = events.select("source", "type", "event_id", "policy", pl.col("processed_at").to_physical()).iter_rows()
-    return [event + f"{source}\0{type_}\0{policy}{processed}".encode() for source, type_, event, policy, processed in rows]
+    rows = events.select(*IDENTITY, "policy", pl.col("processed_at").to_physical()).iter_rows()
+    return [
+        event + f"{source}\0{tenant or ''}\0{type_}\0{policy}{processed}".encode()
+        for source, tenant, type_, event, policy, processed in rows
+    ]
 
 
 def _checked(webhook: config.Webhook) -> httpx.URL:

@@ -144,12 +144,13 @@ def _labelled(rows: pl.DataFrame, route: Route) -> Flags:
 
 
 def event_delivery(topic: str, form: RouteFormat, events: pl.DataFrame, partitions: int, *, version: str) -> Delivery:
-    """As `delivery`, of what applications said."""
+    """As `delivery`, of what applications said. A CloudEvent's `id` is the record's key: by the application's own id
+    alone, readers would take events of two tenants or types for one."""
     records = audit_events.events(events, partitions=partitions, version=version)
     if form is RouteFormat.CLOUDEVENTS:
-        texts = audit.uuid_text(events["event_id"])
         frame = events.select("source", "type", pl.col("time").alias("at")).with_columns(
-            texts.alias("id"), pl.Series("record", records.values, dtype=pl.Binary).cast(pl.String)
+            pl.Series("id", records.keys, dtype=pl.Binary).cast(pl.String),
+            pl.Series("record", records.values, dtype=pl.Binary).cast(pl.String),
         )
         records = audit.Records(records.keys, _enveloped(frame, ()), records.partitions)
     return Delivery(topic, form, records)
@@ -187,7 +188,7 @@ def _enveloped(frame: pl.DataFrame, subject: Sequence[pl.Expr]) -> list[bytes]:
         pl.lit('{"data":'),
         pl.col("record"),
         pl.lit(',"datacontenttype":"application/json","id":"'),
-        pl.col("id"),
+        _inside(pl.col("id")),
         pl.lit('","source":"/chronicle/'),
         _inside(pl.col("source")),
         pl.lit('","specversion":"1.0'),

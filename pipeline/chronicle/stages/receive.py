@@ -12,11 +12,11 @@ from chronicle.model.batch import Batch
 from chronicle.model.chunk import Chunk
 from chronicle.model.columns import TRANSACTIONS, empty
 from chronicle.model.dead_letters import DeadLetter, Reason, Stage
-from chronicle.model.event_columns import NO_EVENTS
+from chronicle.model.event_columns import IDENTITY, NO_EVENTS
 
 _PLACE = ("topic", "partition", "offset")
-_CHANGE = ("event_id",)
-_EVENT = ("source", "type", "event_id")
+_CHANGE = (pl.col("event_id"),)
+_EVENT = tuple(pl.col(name).fill_null("") if name == "tenant" else pl.col(name) for name in IDENTITY)
 _Place = tuple[Chunk, int]
 
 
@@ -68,13 +68,15 @@ def _placed(rows: pl.DataFrame, where: Sequence[_Place]) -> pl.DataFrame:
     )
 
 
-def _once(rows: pl.DataFrame, name: Sequence[str]) -> pl.DataFrame:
+def _once(rows: pl.DataFrame, identity: Sequence[pl.Expr]) -> pl.DataFrame:
     """Each change or event once, in its latest processing, where it came first."""
-    if not rows.select(name).is_duplicated().any():
+    names = [f"_identity_{at}" for at in range(len(identity))]
+    named = rows.with_columns(part.alias(name) for part, name in zip(identity, names, strict=True))
+    if not named.select(names).is_duplicated().any():
         return rows
-    latest = rows.sort("processed_at", maintain_order=True).unique(name, keep="last", maintain_order=True)
-    first = rows.select(name).with_row_index("_at").unique(name, keep="first")
-    return latest.join(first, on=name, how="left").sort("_at").drop("_at")
+    latest = named.sort("processed_at", maintain_order=True).unique(names, keep="last", maintain_order=True)
+    first = named.select(names).with_row_index("_at").unique(names, keep="first")
+    return latest.join(first, on=names, how="left").sort("_at").drop("_at", *names)
 
 
 def _letter(chunk: Chunk, index: int) -> DeadLetter:

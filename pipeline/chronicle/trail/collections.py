@@ -15,6 +15,7 @@ from uuid import UUID
 from chronicle.events.event import OUTCOMES, PRIORITIES
 from chronicle.trail.attribution import RUNGS
 from chronicle.trail.filters import OPERATIONS, ROW
+from chronicle.trail.words import in_sql
 
 Kind = Literal["text", "words", "pattern", "uuid", "since", "until", "query", "key", "flag", "column"]
 
@@ -69,7 +70,7 @@ class Collection:
     name: str
     """Expression of the dotted name that limits on tables speak of."""
     row: str
-    """The columns of the primary key."""
+    """The columns of the primary key: they name a row."""
     tie: str
     """Expression, a text: tells rows apart that sort alike."""
     filters: tuple[Filter, ...]
@@ -105,9 +106,10 @@ EVENTS = Collection(
         *("actor_id", "actor_type", "actor_name", "description", "reason", "request_id", "trace_id", "span_id", "ip"),
         *("session", "payload", "tags", "labels", "violations", "policy", "received_at", "processed_at"),
     ),
-    name="concat(source, '.', type)",
-    row="source, type, event_id",
-    tie="concat(toString(event_id), ':', source, ':', type)",
+    name=f"concat({in_sql('source')}, '.', type)",
+    row="source, type, ifNull(tenant, ''), event_id",
+    # with the source's length, no two events have one text
+    tie="concat(toString(event_id), ':', type, ':', toString(length(source)), ':', source, ':', ifNull(tenant, ''))",
     filters=(
         Filter("id", "uuid", "of this id", "event_id = {id:UUID}", example="0b7c0c2e-6f6d-4d0e-9d6e-2f1f3b0d9a11"),
         Filter(
@@ -170,7 +172,7 @@ CHANGES = Collection(
         *("extra", "policy", "entity", "previous_entity", "epoch", "position", "transaction_id", "committed_at"),
         *("received_at", "processed_at"),
     ),
-    name="concat(source, '.', schema, '.', table)",
+    name=f"concat({in_sql('source')}, '.', schema, '.', table)",
     row=ROW,
     tie="toString(event_id)",
     filters=(

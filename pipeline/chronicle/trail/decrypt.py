@@ -90,34 +90,43 @@ class StoredEvent:
     event_id: UUID
     source: str
     type: str
+    tenant: str | None
     payload: Mapping[str, Any] = field(repr=False)
 
 
 def stored_event(
-    client: Client, database: str, event_id: UUID, *, source: str | None = None, type_: str | None = None
+    client: Client,
+    database: str,
+    event_id: UUID,
+    *,
+    source: str | None = None,
+    type_: str | None = None,
+    tenant: str | None = None,
 ) -> StoredEvent:
-    """The event with this id, of this source and type where they are given: applications choose ids.
+    """The event with this id, of this source, type and tenant where they are given: applications choose ids. An empty tenant:
+    of none.
 
     Raises:
         ChronicleError: there is none, or more than one; or as `trail.reading.rows`.
     """
     sql = """
-        SELECT source, type, payload FROM {database:Identifier}.events FINAL
+        SELECT source, type, tenant, payload FROM {database:Identifier}.events FINAL
         WHERE event_id = {event_id:UUID}
             AND ({source:Nullable(String)} IS NULL OR source = {source:Nullable(String)})
             AND ({type:Nullable(String)} IS NULL OR type = {type:Nullable(String)})
+            AND ({tenant:Nullable(String)} IS NULL OR ifNull(tenant, '') = {tenant:Nullable(String)})
         LIMIT 2
     """
-    parameters = {"database": database, "event_id": str(event_id), "source": source, "type": type_}
+    parameters = {"database": database, "event_id": str(event_id), "source": source, "type": type_, "tenant": tenant}
     found = rows(client, sql, parameters)
     if not found:
         raise ChronicleError(
             f"take an event id from `chronicle changes --json` or the table events: there is no change or event {event_id}"
         )
     if len(found) > 1:
-        raise ChronicleError(f"name --source and --type as well: several events have the id {event_id}")
+        raise ChronicleError(f"name --source, --type and --tenant as well: several events have the id {event_id}")
     row = found[0]
-    return StoredEvent(event_id, row["source"], row["type"], parsed(row["payload"]) or {})
+    return StoredEvent(event_id, row["source"], row["type"], row["tenant"], parsed(row["payload"]) or {})
 
 
 def opened_event(event: StoredEvent, ring: EncryptionKeys, name: str | None = None) -> OpenedImage:

@@ -16,16 +16,16 @@ WINDOW_US = 3_000_000
 """How late an insert may be seen: so much is asked for again, and what was told is left out."""
 LOOK_ROWS_MAX = 2_000
 SEEN_MAX = 100_000
-INSERTION = "inserted_at, event_id, source, type"
+INSERTION = "inserted_at, event_id, source, type, ifNull(tenant, '')"
 """An order in which every event has a place of its own; all events of one insert have one time."""
 SINCE = "inserted_at > fromUnixTimestamp64Micro({from:Int64}, 'UTC')"
 AFTER = (
     "inserted_at >= fromUnixTimestamp64Micro({from:Int64}, 'UTC') AND "
     f"({INSERTION}) > (fromUnixTimestamp64Micro({{from:Int64}}, 'UTC'), "
-    "{after_id:UUID}, {after_source:String}, {after_type:String})"
+    "{after_id:UUID}, {after_source:String}, {after_type:String}, {after_tenant:String})"
 )
-Name = tuple[str, str, str]
-"""Id, source and type of an event."""
+Name = tuple[str, str, str, str]
+"""Id, source, type and tenant of an event, an empty one where there is none."""
 
 
 def since(at: int, after: Name | None) -> tuple[str, dict[str, Any]]:
@@ -33,7 +33,7 @@ def since(at: int, after: Name | None) -> tuple[str, dict[str, Any]]:
     `INSERTION` after this event of that moment."""
     if after is None:
         return SINCE, {"from": at}
-    return AFTER, {"from": at, **dict(zip(("after_id", "after_source", "after_type"), after, strict=True))}
+    return AFTER, {"from": at, **dict(zip(("after_id", "after_source", "after_type", "after_tenant"), after, strict=True))}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Following:
         question = Question(EVENTS, order, self._conditions, self._bound)
         events = [row.item for row in found(self._store, self._database, question, limit=count)] if count else []
         for event in events:
-            self._seen[_name(event)] = self._from
+            self._seen[name_of(event)] = self._from
         return events[::-1]
 
     def more(self) -> list[dict[str, Any]]:
@@ -124,7 +124,7 @@ class Following:
             at = int(row.pop("_at"))
             newest = max(newest, at)
             event = plain_row(EVENTS, row)
-            last = _name(event)
+            last = name_of(event)
             if last not in self._seen:
                 self._seen[last] = at
                 told.append(event)
@@ -137,5 +137,6 @@ class Following:
         return told, whole
 
 
-def _name(event: Mapping[str, Any]) -> Name:
-    return event["event_id"], event["source"], event["type"]
+def name_of(event: Mapping[str, Any]) -> Name:
+    """What tells this event, a row with the columns of `EVENTS`, from all others."""
+    return str(event["event_id"]), event["source"], event["type"], event["tenant"] or ""

@@ -14,6 +14,7 @@ from faust.auth import SASLCredentials, SSLCredentials
 
 from chronicle import config
 from chronicle.errors import ConfigError
+from chronicle.refusals import certificates
 from chronicle.worker.transport import BatchConsumer, Control, Delivery, RawSchema
 
 log = structlog.get_logger("chronicle.worker")
@@ -106,10 +107,7 @@ def credentials(kafka: config.Kafka) -> SASLCredentials | SSLCredentials | None:
     """The broker's security settings in Faust's words."""
     context: ssl.SSLContext | None = None
     if kafka.security_protocol in ("SSL", "SASL_SSL"):
-        try:
-            context = ssl.create_default_context(cafile=str(kafka.ssl_ca_location) if kafka.ssl_ca_location else None)
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"correct kafka.ssl_ca_location: it cannot be read ({error})") from None
+        context = certificates(kafka.ssl_ca_location, "kafka.ssl_ca_location")
     if kafka.security_protocol.startswith("SASL"):
         if kafka.sasl_mechanism is None or kafka.sasl_username is None or kafka.sasl_password is None:
             raise ConfigError("set kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password: the protocol is SASL")

@@ -10,6 +10,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from chronicle import config
 from chronicle.codec.entity import Record, record_of
 from chronicle.errors import ChronicleError, ConfigError, StopWorker, TransientError
+from chronicle.refusals import refused
 from chronicle.worker.ledger import Partition
 from chronicle.worker.topics import Broker, translated
 
@@ -44,10 +45,11 @@ class EntityLog:
     def __init__(self, kafka: config.Kafka) -> None:
         """Connects to nothing yet."""
         self.topic = kafka.entities_topic
-        self._broker = Broker(kafka.client_config())
+        self._options = kafka.client_config()
+        self._broker = Broker(self._options)
         self._consumer = Consumer(
             {
-                **kafka.client_config(),
+                **self._options,
                 "group.id": "chronicle-entities",  # asked for by the library; assign() never joins it
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -78,7 +80,7 @@ class EntityLog:
                 starts[place] = low
             self._consumer.assign([TopicPartition(*place, offset) for place, offset in starts.items()])
         except KafkaException as error:
-            raise translated(error) from None
+            raise refused(error.args[0], self._options, about=self.topic) or translated(error) from None
         self._reached = starts
         return starts
 
@@ -136,7 +138,7 @@ class EntityLog:
     def _meaning(self, error: KafkaError) -> ChronicleError:
         if error.code() in _GONE:
             return ConfigError(f"run `chronicle setup`: there is no topic {self.topic}")
-        found = translated(KafkaException(error))
+        found = refused(error, {}, about=self.topic) or translated(KafkaException(error))
         return found if isinstance(found, ConfigError) else TransientError(f"reading {self.topic}: {found}")
 
 

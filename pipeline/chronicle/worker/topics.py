@@ -7,6 +7,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs miss what it documents
+    AclOperation,
     AdminClient,
     ConfigResource,
     OffsetSpec,
@@ -14,6 +15,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # its stubs m
 )
 
 from chronicle.errors import ConfigError, TransientError
+from chronicle.refusals import ASK_S, refused
 from chronicle.worker.ledger import Partition
 
 TIMEOUT_S = 10.0
@@ -36,14 +38,35 @@ class Broker:
 
     def __init__(self, client_config: Mapping[str, Any]) -> None:
         """`client_config`: confluent-kafka's, with the security settings."""
+        self._config = client_config
         self._admin = AdminClient({**client_config, "log_level": 0})
 
     def topics(self) -> tuple[str, ...]:
-        """Names of all topics. Raises TransientError while the broker is away."""
+        """Names of all topics that we may see.
+
+        Raises:
+            TransientError: the broker is away.
+            ConfigError: it does not let us in.
+        """
         try:
             return tuple(self._admin.list_topics(timeout=TIMEOUT_S).topics)
         except KafkaException as error:
-            raise translated(error) from None
+            raise refused(error.args[0], self._config) or translated(error) from None
+
+    def require_group(self, group: str) -> None:
+        """Make sure that we may be a member of this group: the consumer would wait for ever, without a word.
+
+        Raises:
+            ConfigError: we may not.
+            TransientError: the broker is away, or does not know yet.
+        """
+        asked = self._admin.describe_consumer_groups([group], include_authorized_operations=True, request_timeout=ASK_S)
+        try:
+            allowed = asked[group].result().authorized_operations
+        except KafkaException as error:
+            raise refused(error.args[0], {}, about=f"group {group}") or translated(error) from None
+        if allowed and not {AclOperation.READ, AclOperation.ALL} & set(allowed):  # None: this broker does not tell
+            raise ConfigError(f"grant this user READ on the group {group} (worker.group)")
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """Where each log ends now: the offset the next record will get. Raises TransientError."""
@@ -86,8 +109,5 @@ class Broker:
 
 def translated(error: KafkaException) -> TransientError | ConfigError:
     """The broker's error as one of ours: refused credentials are the operator's, the rest is the world's."""
-    reason = error.args[0]
-    name = reason.name()
-    if any(word in name for word in ("AUTHENTICATION", "AUTHORIZATION", "UNSUPPORTED_SASL")):
-        return ConfigError(f"correct the kafka section of the settings: the broker refuses us ({name})")
-    return TransientError(f"the broker does not answer ({name})")
+    # without the settings it is not asked what an error of the connection may stand for: the caller tries again
+    return refused(error.args[0], {}) or TransientError(f"the broker does not answer ({error.args[0].name()})")

@@ -131,7 +131,10 @@ class Http:
                 # the other side had closed a quiet connection: once more, on a new one
             except (OSError, http.client.HTTPException) as error:
                 self._drop()
-                raise TransportAway(f"the service is away: {type(error).__name__}") from None
+                # by its name, because `ssl` is not loaded for those who use plain HTTP
+                untrusted = type(error).__name__ == "SSLCertVerificationError"
+                fix = ": correct CHRONICLE_JOURNAL_CA, or the transport's host" if untrusted else ""
+                raise TransportAway(f"the service is away: {type(error).__name__}{fix}") from None
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._tls is not None:

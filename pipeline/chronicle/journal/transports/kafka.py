@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from chronicle.journal.settings import Settings
 
 TOPIC = "chronicle.events"
+_REFUSALS = ("_AUTHENTICATION", "_SSL")
+_UNCLEAR = ("_MSG_TIMED_OUT", "_TRANSPORT", "_TIMED_OUT")
 _FOR_GOOD = ("MSG_SIZE_TOO_LARGE", "INVALID_MSG", "INVALID_RECORD", "INVALID_MSG_SIZE", "_INVALID_ARG")
 
 
@@ -57,8 +59,11 @@ class Kafka:
             "socket.timeout.ms": max(1_000, int(timeout_s * 500)),
             "topic.metadata.propagation.max.ms": 1_000,  # a topic that is not there is said soon
             "log_level": 0,  # its errors come with the messages
+            "error_cb": self._on_error,
             **(config or {}),
         }
+        self._refusal = ""
+        """Kafka's name of why the broker did not let us in, the last time it said so."""
         self._lock = threading.Lock()
         self._producer: Producer | None = None
 
@@ -72,12 +77,14 @@ class Kafka:
         while len(reports) < len(batch) and time.monotonic() < deadline:
             producer.poll(0.1)
         confirmed = {at for at, error in reports.items() if error is None}
+        if confirmed:
+            self._refusal = ""
         refused = {
             at: f"kafka: {error.name()}" for at, error in reports.items() if error is not None and error.name() in _FOR_GOOD
         }
         if len(confirmed) + len(refused) < len(batch):
-            why = next((error.name() for at, error in reports.items() if error is not None and at not in refused), "no report")
-            raise TransportAway(f"kafka: {why}", confirmed=confirmed)
+            why = next((error for at, error in reports.items() if error is not None and at not in refused), None)
+            raise TransportAway(self._told(why), confirmed=confirmed)
         return [refused.get(at) for at in range(len(batch))]
 
     def _produce(
@@ -97,6 +104,19 @@ class Kafka:
             except KafkaException as error:
                 reports[at] = error.args[0]
                 return
+
+    def _told(self, why: KafkaError | None) -> str:
+        """A wrong password and a wrong certificate look like a broker that is away: librdkafka tells them beside the report."""
+        if why is None:
+            return "kafka: no report"
+        if why.name() in _UNCLEAR and (name := self._refusal):
+            return f"kafka: {name}: correct the journal's settings of Kafka (CHRONICLE_JOURNAL_KAFKA)"
+        return f"kafka: {why.name()}"
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Called while the producer is polled."""
+        if error.name() in _REFUSALS:
+            self._refusal = error.name()
 
     def close(self) -> None:
         """Nothing is waiting in the producer: `send` waits for each report."""

@@ -53,7 +53,8 @@ CREATE TABLE IF NOT EXISTS {database}.changes{on_cluster}
     INDEX actor_index actor_id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX request_index request_id TYPE bloom_filter(0.01) GRANULARITY 1,
     INDEX event_index event_id TYPE bloom_filter(0.01) GRANULARITY 1,
-    INDEX committed_index committed_at TYPE minmax GRANULARITY 1
+    INDEX committed_index committed_at TYPE minmax GRANULARITY 1,
+    INDEX inserted_index inserted_at TYPE minmax GRANULARITY 1
 )
 ENGINE = ReplacingMergeTree(processed_at)
 PARTITION BY toYYYYMM(committed_at)
