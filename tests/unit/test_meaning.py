@@ -235,6 +235,17 @@ def test_the_row_may_say_who_did_it() -> None:
     assert process(policy(text), *records).changes.select(fields).rows()[0] == ("row", "[FILTERED]", "employee")
 
 
+def test_who_a_row_names_is_hidden_as_contexts_hide_it_and_never_a_mark() -> None:
+    """What `[context]` says of an actor's id holds on the lowest rung too; an encrypted column names nobody."""
+    text = CLASSES.replace('status = "clear"', 'status = "clear", updated_by = "clear"')
+    text += 'actor = { column = "updated_by" }\n[context]\nactor_id = "redact"\n'
+    changes = process(policy(text), PEOPLE.change("c", after=ROW)).changes
+    assert changes.select("attribution", "actor_id").rows() == [("row", "[FILTERED]")]
+    text = CLASSES + 'actor = { column = "note" }\n'
+    changes = process(policy(text), PEOPLE.change("c", after=ROW)).changes
+    assert changes.select("attribution", "actor_id").rows() == [("none", None)]
+
+
 def test_a_broken_value_rule_names_rule_and_column_only() -> None:
     """A dead letter, or a flag, as the rule says; its neighbours go through."""
     text = CLASSES + (

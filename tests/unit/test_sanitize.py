@@ -86,6 +86,7 @@ def test_a_token_depends_on_the_deployment() -> None:
         ),
         *("client_secret", "accessToken", "cardNumber", "card_number", "cvv", "private_key"),
         *("email_hmac", "ssn_digest", "file_crypt"),
+        *("api_keys", "privateKeys", "pins", "ssns", "card_num", "jwt", "recovery_codes"),
     ],
 )
 def test_names_that_look_secret(name: str) -> None:

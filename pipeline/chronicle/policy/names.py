@@ -10,7 +10,7 @@ SECRET_WORDS = frozenset(
     {
         *("password", "passwd", "passwort", "passphrase", "passcode", "pwd", "pw", "pin", "otp", "totp"),
         *("secret", "secrets", "token", "tokens", "credential", "credentials", "apikey", "authtoken"),
-        *("accesskey", "accesstoken", "refreshtoken", "privatekey", "secretkey"),
+        *("accesskey", "accesstoken", "refreshtoken", "privatekey", "secretkey", "jwt"),
         *("ssn", "cvv", "cvc", "cardnumber", "creditcard"),
     }
 )
@@ -24,10 +24,12 @@ SECRET_PHRASES = (
     ("signing", "key"),
     ("card", "number"),
     ("card", "no"),
+    ("card", "num"),
     ("credit", "card"),
     ("social", "security"),
     ("security", "code"),
     ("auth", "key"),
+    ("recovery", "code"),
 )
 """Words that make a secret only side by side."""
 
@@ -43,10 +45,15 @@ def words(name: str) -> tuple[str, ...]:
     return tuple(word.lower() for word in _WORD.findall(name))
 
 
+def _singular(word: str) -> str:
+    """`keys` is as secret as `key`."""
+    return word[:-1] if word.endswith("s") and not word.endswith("ss") else word
+
+
 @lru_cache(maxsize=65_536)
 def looks_secret(name: str) -> bool:
     """Whether the values under this name are redacted: case does not matter, only whole words count."""
-    parts = tuple(word for word in words(name) if not word.isdigit())
+    parts = tuple(_singular(word) for word in words(name) if not word.isdigit())
     if any(word in SECRET_WORDS or any(embedded in word for embedded in _EMBEDDED) for word in parts):
         return True
     if len(parts) > 1 and parts[-1] in SECRET_SUFFIXES:

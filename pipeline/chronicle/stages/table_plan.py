@@ -189,7 +189,7 @@ class TablePlan:
         ]
         extras: list[pl.Expr] = []
         self._at: dict[str, slice] = {}
-        for name, exprs in self._extras(columns, policy).items():
+        for name, exprs in self._extras(columns, policy, rules.hide).items():
             self._at[name] = slice(len(extras), len(extras) + len(exprs))
             extras += exprs
         self.extract = Plan(
@@ -223,7 +223,7 @@ class TablePlan:
         else:
             self.warnings.append(text)
 
-    def _extras(self, columns: Sequence[Column], policy: TablePolicy) -> dict[str, list[pl.Expr]]:
+    def _extras(self, columns: Sequence[Column], policy: TablePolicy, hides: Hide) -> dict[str, list[pl.Expr]]:
         """Expressions over the flat columns, by what they are for."""
         by_name = {column.name: column for column in columns}
         found: dict[str, list[pl.Expr]] = {
@@ -236,11 +236,15 @@ class TablePlan:
             "encrypted": [],
             "granted": list(self.granted.values()),
         }
-        if policy.actor is not None and policy.actor.column in by_name:
+        # a ciphertext is nobody's name, and where it will stand in an image there is only its mark yet
+        if policy.actor is not None and policy.actor.column in by_name.keys() - {column.name for column in self._encrypted}:
             name = policy.actor.column
             how = self.treated.get(name)
             value = row_value(name)
             text = value_text(by_name[name], value) if how is None else how.text and how.text(value)
+            hide = hides.get("actor_id") if how is None else None
+            if text is not None and hide is not None:  # clear in the row, and hidden in contexts
+                text = text.cast(pl.String).map_batches(hide, return_dtype=pl.String)
             found["actor"] = [] if text is None else [text.cast(pl.String).alias("?actor")]
         for column in self._encrypted:
             found["encrypted"] += [
