@@ -19,6 +19,7 @@ from chronicle.dev.fetch import cache_directory
 from chronicle.dev.parts import Site
 from chronicle.dev.ports import SPAN, Ports, is_free
 from chronicle.dev.stack import Stack
+from tests.stack.api_process import POLICY
 from tests.stack.debezium_records import Table
 from tests.stack.secured_services import (
     MECHANISM,
@@ -86,18 +87,6 @@ class Ended:
     def error(self) -> str:
         """Its error's first line."""
         return next((line for line in self.err.splitlines() if line.startswith("error: ")), "")
-
-
-POLICY = """
-[defaults]
-ignore = []
-[[tables]]
-match = "**"
-columns = { "*" = "clear" }
-[[events]]
-match = "**"
-columns = { "payload.*" = "clear" }
-"""
 
 
 class SecuredSite:

@@ -10,7 +10,7 @@ in `meta`. What OCSF has no name for is in `core.unmapped`. Described by `schema
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -68,15 +68,17 @@ def changes(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
     """
     if not len(frame):
         return Records([], [], [])
-    flags = [flag.alias(name) for name, flag in _FLAGS.items()]
-    groups = frame.select(*_GROUP, *flags).unique()
-    texts = [_group_texts(row) for row in groups.iter_rows()]
-    names = [f"_{i}" for i in range(len(texts[0]))]
-    constant = groups.hstack(pl.DataFrame(texts, schema=dict.fromkeys(names, pl.String), orient="row"))
     keys = uuid_text(frame["event_id"])
-    rows = frame.with_columns(
-        *flags, keys.alias("_event"), uuid_text(frame["entity"]).alias("_entity"), _moved(frame).alias("_moved")
-    ).join(constant, on=[*_GROUP, *_FLAGS], how="left", maintain_order="left", nulls_equal=True)
+    rows, names = _with_texts(
+        frame.with_columns(
+            *(flag.alias(name) for name, flag in _FLAGS.items()),
+            keys.alias("_event"),
+            uuid_text(frame["entity"]).alias("_entity"),
+            _moved(frame).alias("_moved"),
+        ),
+        (*_GROUP, *_FLAGS),
+        _group_texts,
+    )
     values = rows.select(spliced(_change_pieces(names, processing(frame, version), frame))).to_series()
     return Records(
         keys=keys.cast(pl.Binary).to_list(),
@@ -104,11 +106,7 @@ def contexts(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
     rows = frame.filter(pl.col("kind") == "context")
     if not len(rows):
         return Records([], [], [])
-    groups = rows.select(_CONTEXT_GROUP).unique()
-    texts = [_context_texts(row, version) for row in groups.iter_rows()]
-    names = [f"_{i}" for i in range(len(texts[0]))]
-    constant = groups.hstack(pl.DataFrame(texts, schema=dict.fromkeys(names, pl.String), orient="row"))
-    rows = rows.join(constant, on=_CONTEXT_GROUP, how="left", maintain_order="left")
+    rows, names = _with_texts(rows, _CONTEXT_GROUP, lambda group: _context_texts(group, version))
     correlation, place = pl.col(names[-2]), pl.col(names[-1])
     keys = rows.select(pl.concat_str(correlation, "transaction_id", place, "offset")).to_series()
     transactions = rows.select(pl.concat_str(correlation, "transaction_id")).to_series()
@@ -117,6 +115,17 @@ def contexts(frame: pl.DataFrame, *, partitions: int, version: str) -> Records:
         values=rows.select(spliced(_context_pieces(names[:-2]))).to_series().cast(pl.Binary).to_list(),
         partitions=[crc32(one) % partitions for one in transactions.cast(pl.Binary).to_list()],
     )
+
+
+def _with_texts(
+    rows: pl.DataFrame, group: Sequence[str], texts_of: Callable[[tuple[Any, ...]], tuple[str, ...]]
+) -> tuple[pl.DataFrame, list[str]]:
+    """The rows with the texts that are the same for all rows of a group, and the names of these columns."""
+    groups = rows.select(group).unique()
+    texts = [texts_of(row) for row in groups.iter_rows()]
+    names = [f"_{i}" for i in range(len(texts[0]))]
+    constant = groups.hstack(pl.DataFrame(texts, schema=dict.fromkeys(names, pl.String), orient="row"))
+    return rows.join(constant, on=group, how="left", maintain_order="left", nulls_equal=True), names
 
 
 def entity_partitions(entities: pl.Series, partitions: int) -> list[int]:
